@@ -1,0 +1,80 @@
+# Short recipes that call real programs; `make check` is all that CI runs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+ROOM := OMP_NUM_THREADS=1
+T ?= tests
+K ?=
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+##@ Everyday
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: system-deps
+system-deps: ## Debian packages that the tests use (root; a desk can do without)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv redis-server
+
+.PHONY: setup
+setup: $(BIN)/python ## virtual environment with the pinned versions; again after a new entry point
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,local,dev]'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+.PHONY: format
+format: $(BIN)/python ## let ruff format and mend what it can
+	ruff format .
+	ruff check --fix .
+
+.PHONY: lint
+lint: $(BIN)/python ## ruff, mypy strict, the rules of the house, generated code; silent when green
+	@ruff format --quiet --check . || { echo 'run: make format'; exit 1; }
+	@ruff check --quiet .
+	@mypy --no-error-summary
+	@lint-imports > .import-lint.log 2>&1 || { cat .import-lint.log; exit 1; }
+	@rm -f .import-lint.log
+	@$(MAKE) --no-print-directory protos CHECK=1
+
+.PHONY: test
+test: $(BIN)/python ## every test (narrow it: make test T=tests/unit K=staleness)
+	$(ROOM) pytest $(T) $(if $(K),-k "$(K)")
+
+.PHONY: check
+check: lint test ## what CI runs: lint, test, a short demo
+	$(ROOM) python -m letheon.cli.demo --short --out out/check
+
+##@ Code generation
+
+.PHONY: protos
+protos: $(BIN)/python ## regenerate letheon/v1 from protos/; CHECK=1 fails if the tree would change
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
+	python -m grpc_tools.protoc -Iprotos --python_out="$$out" --grpc_python_out="$$out" \
+	  --mypy_out=quiet:"$$out" --mypy_grpc_out=quiet:"$$out" protos/letheon/v1/*.proto && \
+	if [ -n "$(CHECK)" ]; then \
+	  diff -r -x __init__.py -x __pycache__ "$$out/letheon/v1" letheon/v1 \
+	    || { echo 'generated code differs from protos/: run make protos'; exit 1; }; \
+	else cp "$$out"/letheon/v1/* letheon/v1/; fi
+
+##@ Running
+
+.PHONY: demo
+demo: $(BIN)/python ## train five sites, forget one, show what is left (METHOD=..., CALIBRATE=1, WITH_RETRAIN=1, SEED=...)
+	$(ROOM) python -m letheon.cli.demo \
+	  $(if $(METHOD),--method $(METHOD)) $(if $(CALIBRATE),--calibrate) \
+	  $(if $(WITH_RETRAIN),--with-retrain) $(if $(DATASET),--dataset $(DATASET)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out $(OUT))
+
+.PHONY: up
+up: $(BIN)/python ## a whole federation on this machine until Ctrl-C (DATA=file, SITES=5)
+	letheon up --sites $(or $(SITES),5) $(if $(DATA),--data $(DATA),--synthetic)

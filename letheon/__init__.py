@@ -1,0 +1,3 @@
+"""Letheon: federated learning for hospitals that can forget."""
+
+__version__ = "0.1.0"
