@@ -1,0 +1,1 @@
+"""Strategies: how much of a delta enters the head. One file each."""
