@@ -1,0 +1,1 @@
+"""Networks, one a file, and the reading and writing of their weights."""
