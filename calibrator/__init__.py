@@ -1,0 +1,1 @@
+"""The calibrator: carries erasures out and gathers the proof."""

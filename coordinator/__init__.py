@@ -1,0 +1,1 @@
+"""The coordinator: holds the ledger, the head and what is derived from them."""

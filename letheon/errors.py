@@ -65,6 +65,14 @@ class ChecksumMismatch(BadInput):
     """A chunk arrived damaged; the upload goes on from the committed offset."""
 
 
+class CertificateInvalid(BadInput):
+    """A certificate whose signature, key or form does not hold; facts: rule."""
+
+
+class BadSignature(BadInput):
+    """The signature does not belong to these bytes and this key."""
+
+
 class BadConfig(BadInput):
     """A configuration file that breaks its schema; names the key and the valid ones."""
 

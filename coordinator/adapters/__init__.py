@@ -1,0 +1,1 @@
+"""The ports, on SQL and on a disk."""

@@ -1,0 +1,1 @@
+"""The rules of the coordinator: values and pure functions."""

@@ -1,0 +1,1 @@
+"""Servicers: parse the request, call one use case, write the reply."""

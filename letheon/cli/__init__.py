@@ -1,0 +1,1 @@
+"""The `letheon` command: everything an operator, an auditor or a data protection officer types."""

@@ -73,10 +73,23 @@ class Training(_Section):
 
     local_steps: Count = 16
     batch_size: Count = 32
-    learning_rate: Positive = 0.05
+    learning_rate: Positive = 0.05  # of the first tasks of an epoch
+    final_learning_rate: Positive | None = None  # none: the rate stays as it is
+    decay_versions: Count = 100  # over so many versions of an epoch the rate falls, linearly
     momentum: Annotated[NotNegative, Field(lt=1)] = 0.9
     clip_norm: Positive = 5.0  # L2 norm of each step's gradient
     weight_decay: NotNegative = 0.0
+
+    def learning_rate_at(self, versions: int) -> float:
+        """The rate of a task dispatched `versions` after its epoch began.
+
+        An erasure begins a new epoch, so the rate starts afresh: the retained sites repair the
+        head faster than they could at the rate they had come down to.
+        """
+        if self.final_learning_rate is None:
+            return self.learning_rate
+        done = min(1.0, max(0, versions) / self.decay_versions)
+        return self.learning_rate + done * (self.final_learning_rate - self.learning_rate)
 
 
 class Serving(_Section):

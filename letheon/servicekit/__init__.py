@@ -1,0 +1,1 @@
+"""What every process of Letheon needs; knows no rule of the federation."""

@@ -1,0 +1,1 @@
+"""Unlearning methods, their tests and the certificate; importing a module here needs no torch."""

@@ -99,6 +99,7 @@ class TrainTask(_message.Message):
     PLAN_DIGEST_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     EXCLUSION_COUNTER_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """tasks/{task}"""
     epoch: _builtins.int
@@ -107,6 +108,8 @@ class TrainTask(_message.Message):
     """of the local sampling order; kept in the contribution log"""
     exclusion_counter: _builtins.int
     """how often records of this site were excluded"""
+    learning_rate: _builtins.float
+    """of the local steps: the plan's schedule at this point"""
     def __init__(
         self,
         *,
@@ -115,10 +118,11 @@ class TrainTask(_message.Message):
         plan_digest: _builtins.str = ...,
         seed: _builtins.int = ...,
         exclusion_counter: _builtins.int = ...,
+        learning_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "exclusion_counter", b"exclusion_counter", "name", b"name", "plan_digest", b"plan_digest", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "exclusion_counter", b"exclusion_counter", "learning_rate", b"learning_rate", "name", b"name", "plan_digest", b"plan_digest", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,42 @@
+"""`python -m calibrator --config FILE`: read the configuration, build, work until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from calibrator.bootstrap import run
+from calibrator.config import CalibratorConfig
+from letheon.errors import LetheonError
+from letheon.servicekit import logs
+from letheon.servicekit.config import effective, load
+
+_LOG = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Exit code 0 after a clean stop, 1 if a job outlived the grace, 2 for a mistake to correct."""
+    parser = argparse.ArgumentParser(prog="letheon-calibrator", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="TOML file")
+    arguments = parser.parse_args()
+    logs.configure("calibrator")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # From another thread: the main thread may hold the lock of the event when the signal comes.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
+    try:
+        config = load(arguments.config, CalibratorConfig)
+        logs.configure("calibrator", config.log_level)
+        _LOG.info("calibrator_configured", extra={"config": effective(config)})
+        return 0 if run(config, stop) else 1
+    except LetheonError as error:
+        _LOG.error("calibrator_refused", extra={"why": error.message, "reason": error.reason})
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

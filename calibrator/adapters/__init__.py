@@ -1,0 +1,1 @@
+"""How the calibrator reaches the world."""

@@ -1,0 +1,108 @@
+"""The laboratory with a network in it. Imported only when a patch or a calibration is due."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+from calibrator.adapters.unequipped_laboratory import NO_AUDIT, NO_CALIBRATION
+from calibrator.ports import Rejected, Trial
+from calibrator.services.images import Images
+from letheon.errors import BadConfig
+from letheon.federation import arithmetic
+from letheon.federation.parameters import Vector, flatten, unflatten
+from letheon.federation.plan import Plan
+from letheon.imaging.models.model import ImageSpec
+from letheon.imaging.models.weights import initialise, read_weights, write_weights
+from letheon.imaging.records import Records
+from letheon.imaging.scores import utility
+from letheon.unlearning.calibration import CalibrationSettings, calibrate
+
+
+class TorchLaboratory:
+    """Implements `calibrator.ports.Laboratory`. One caller works at a time."""
+
+    def __init__(self, plan: Plan, images: Images, threads: int) -> None:
+        """`threads`: of torch, for the whole process."""
+        torch.set_num_threads(threads)
+        spec = ImageSpec(plan.image.channels, plan.image.height, plan.image.width)
+        self._layout = plan.parameters
+        self._module = initialise(
+            plan.model.plugin, plan.model.arguments, spec, plan.classes, seed=0
+        )
+        self._images = images
+        self._lock = Lock()
+
+    def try_patch(
+        self, head: Vector, patch: Vector, scales: Sequence[float], allowed_drop: float
+    ) -> Trial | Rejected:
+        """The largest scale whose accuracy on the audit images drops by at most `allowed_drop`."""
+        audit = self._images.audit
+        if audit is None:
+            return Rejected(NO_AUDIT, unequipped=True)
+        with self._lock:
+            before = self._accuracy(head, audit)
+            tried = []
+            for scale in sorted(scales, reverse=True):
+                scaled = patch * np.float32(scale)
+                after = self._accuracy(head + scaled, audit)
+                tried.append(f"{after:.3f} at {scale:g}")
+                if before - after <= allowed_drop:
+                    return Trial(scaled, scale, before, after, {})
+        return Rejected(
+            f"the patch costs too much accuracy on the audit images: {before:.3f} before, "
+            f"{', '.join(tried)}; allowed drop {allowed_drop:.3f}"
+        )
+
+    def calibrate(
+        self,
+        head: Vector,
+        parameters: Mapping[str, Any],
+        *,
+        seed: int,
+        cap_norm: float,
+        allowed_drop: float,
+    ) -> Trial | Rejected:
+        """One round from `head`; its change is capped to `cap_norm` and checked."""
+        calibration, audit = self._images.calibration, self._images.audit
+        if calibration is None or audit is None:
+            return Rejected(NO_CALIBRATION, unequipped=True)
+        settings = _settings(parameters)
+        with self._lock:
+            self._load(head)
+            outcome = calibrate(self._module, calibration.images, settings, seed)
+            change = flatten(read_weights(self._module), self._layout) - head
+            length = arithmetic.norm(change)
+            scale = min(1.0, cap_norm / length) if length > 0 else 1.0
+            change *= arithmetic.as_coefficient(scale)
+            before = self._accuracy(head, audit)
+            after = self._accuracy(head + change, audit)
+        if before - after > allowed_drop:
+            return Rejected(
+                f"the round costs too much accuracy on the audit images: {before:.3f} before, "
+                f"{after:.3f} after; allowed drop {allowed_drop:.3f}"
+            )
+        numbers = {
+            "invariance_before": outcome.invariance_before,
+            "invariance_after": outcome.invariance_after,
+            "anchor_after": outcome.anchor_after,
+        }
+        return Trial(change, scale, before, after, numbers)
+
+    def _load(self, weights: Vector) -> None:
+        write_weights(self._module, unflatten(weights, self._layout))
+
+    def _accuracy(self, weights: Vector, records: Records) -> float:
+        self._load(weights)
+        return utility(self._module, records).accuracy
+
+
+def _settings(parameters: Mapping[str, Any]) -> CalibrationSettings:
+    try:
+        return CalibrationSettings(**parameters)
+    except TypeError as error:
+        raise BadConfig(f"calibration parameters: {error}") from error

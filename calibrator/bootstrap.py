@@ -1,0 +1,125 @@
+"""The object graph of the calibrator: the only file that names concrete adapters."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from contextlib import ExitStack
+from functools import cache, partial
+
+from prometheus_client import CollectorRegistry
+
+from calibrator.adapters.coordinator_client import CoordinatorClient
+from calibrator.adapters.unequipped_laboratory import UnequippedLaboratory
+from calibrator.config import CalibratorConfig, SourceConfig
+from calibrator.drive import Drive
+from calibrator.metrics import CalibratorMetrics
+from calibrator.ports import Head, Laboratory
+from calibrator.services.images import Images, check_disjoint, check_images
+from calibrator.services.job import Workshop
+from calibrator.worker import Pace, Worker
+from letheon import registry
+from letheon.errors import Busy, InternalFault, Unavailable
+from letheon.federation.plan import Plan
+from letheon.imaging.records import Records
+from letheon.servicekit.backoff import Backoff
+from letheon.servicekit.channel import open_channel
+from letheon.servicekit.clock import Clock, SystemClock
+from letheon.servicekit.erasure_queue import RedisErasureQueue
+from letheon.servicekit.metrics import serve_metrics
+from letheon.servicekit.signing import SigningKey
+from letheon.unlearning.method import Method
+
+_LOG = logging.getLogger(__name__)
+_BACKOFF_BASE_S = 0.2
+_SALT_BYTES = 16
+
+
+def run(config: CalibratorConfig, stop: threading.Event) -> bool:
+    """Builds the calibrator and works until `stop`; false if a job outlived the grace.
+
+    Raises BadConfig or BadData for what a human must put right first.
+    """
+    clock = SystemClock()
+    backoff = partial(Backoff, _BACKOFF_BASE_S, config.backoff_cap_seconds)
+    key = SigningKey.load_or_create(config.key_path)
+    images = Images(_load(config.calibration), _load(config.audit))
+    check_disjoint(images)
+    with ExitStack() as stack:
+        prometheus = CollectorRegistry()
+        metrics = CalibratorMetrics(prometheus)
+        if config.metrics_listen is not None:
+            address, close = serve_metrics(config.metrics_listen, prometheus)
+            stack.callback(close)
+            _LOG.info("metrics_served", extra={"address": address})
+        channel = stack.enter_context(open_channel(config.coordinator))
+        client = CoordinatorClient(channel, reader=config.name)
+        queue = RedisErasureQueue(
+            config.redis_url.get_secret_value(), reclaim_after_s=config.reclaim_seconds
+        )
+        stack.callback(queue.close)
+        plan = await_plan(client, clock, stop, backoff())
+        if plan is None:
+            return True
+        check_images(images, plan)
+        workshop = Workshop(
+            coordinator=client,
+            plan=plan,
+            method=partial(build_method, config),
+            laboratory=cache(partial(build_laboratory, plan, images, config.threads)),
+            clock=clock,
+            directory=config.state_dir,
+            key=key,
+        )
+        worker = Worker(
+            name=config.name,
+            queue=queue,
+            claims=client,
+            drive=Drive(workshop, metrics, backoff, config.poll_seconds),
+            clock=clock,
+            metrics=metrics,
+            backoff=backoff,
+            make_salt=partial(secrets.token_hex, _SALT_BYTES),
+            pace=Pace(
+                block_s=config.block_seconds,
+                renew_s=config.renew_seconds,
+                max_jobs=config.max_jobs,
+            ),
+        )
+        _LOG.info("calibrator_started", extra={"holder": config.name, "key_id": key.key_id})
+        worker.run(stop)
+        return worker.join(config.stop_grace_seconds)
+
+
+def await_plan(head: Head, clock: Clock, stop: threading.Event, backoff: Backoff) -> Plan | None:
+    """The plan, as soon as the coordinator answers; None if the process is to end first."""
+    while not stop.is_set():
+        try:
+            return head.plan()
+        except (Unavailable, Busy, InternalFault) as error:
+            _LOG.warning("plan_not_available", extra={"reason": error.reason})
+            clock.wait(stop, backoff.next_s())
+    return None
+
+
+def build_method(config: CalibratorConfig, name: str) -> Method:
+    """A method with its configured arguments. Raises UnknownPlugin or BadConfig."""
+    method: Method = registry.build(registry.UNLEARNING, name, config.methods.get(name, {}))
+    return method
+
+
+def build_laboratory(plan: Plan, images: Images, threads: int) -> Laboratory:
+    """A laboratory; without any image it needs no torch."""
+    if images.calibration is None and images.audit is None:
+        return UnequippedLaboratory()
+    from calibrator.adapters.torch_laboratory import TorchLaboratory
+
+    return TorchLaboratory(plan, images, threads)
+
+
+def _load(source: SourceConfig | None) -> Records | None:
+    if source is None:
+        return None
+    records: Records = registry.build(registry.SOURCES, source.plugin, source.arguments).load()
+    return records

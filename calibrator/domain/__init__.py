@@ -1,0 +1,1 @@
+"""What the calibrator knows of an erasure."""

@@ -1,0 +1,1 @@
+"""Disk, wire and training process behind the ports."""

@@ -1,0 +1,253 @@
+"""The loop of an agent: enrol, flush the outbox, ask, work; again and again.
+
+    ENROL --> FLUSH --> ASK --> WORK --> FLUSH ...
+      ^         |         |
+      +---------+---------+   the coordinator does not know the site, or the plan is another
+
+Each turn ends with how long to wait before the next. Whatever fails is tried again for ever,
+except what only a human can mend: those errors leave `run`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+
+from client_agent.config import AgentConfig
+from client_agent.domain.tasks import (
+    AuditTask,
+    EraseTask,
+    EvaluateTask,
+    SiteState,
+    Task,
+    TaskOutcome,
+    TrainingProcessDied,
+    TrainTask,
+    Wait,
+)
+from client_agent.metrics import AgentMetrics
+from client_agent.ports import Coordinator, Outbox, Trainer
+from client_agent.services.answer_task import AnswerErasure
+from client_agent.services.flush_outbox import FlushOutbox
+from client_agent.services.model_cache import ModelCache
+from client_agent.services.train_task import TrainFromHead
+from letheon.errors import (
+    BadConfig,
+    BadData,
+    Busy,
+    LetheonError,
+    MalformedName,
+    StartOver,
+    Unavailable,
+    UnknownPlugin,
+    UnknownSite,
+    WrongPlan,
+)
+from letheon.federation.plan import Plan
+from letheon.servicekit.backoff import Backoff
+from letheon.servicekit.clock import Clock
+
+log = logging.getLogger(__name__)
+
+FOR_A_HUMAN = (BadConfig, BadData, UnknownPlugin, WrongPlan, MalformedName)
+_KINDS: dict[type, str] = {
+    TrainTask: "train",
+    EvaluateTask: "evaluate",
+    AuditTask: "audit",
+    EraseTask: "erase",
+}
+_FULL_OUTBOX_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop works with."""
+
+    config: AgentConfig
+    coordinator: Coordinator
+    trainer: Trainer
+    outbox: Outbox
+    cache: ModelCache
+    train: TrainFromHead
+    answer: AnswerErasure
+    flush: FlushOutbox
+    metrics: AgentMetrics
+    clock: Clock
+    backoff: Backoff
+
+
+class Agent:
+    """One site's agent. `run` blocks until `stop`; `stop` may be called from any thread."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._stopping = threading.Event()
+        self._plan: Plan | None = None  # None until enrolled
+        self._epoch = -1
+        self._superseded = ""  # task to report as abandoned with the next poll
+        self._trained_at: float | None = None
+        self._send_again_at = 0.0
+        self._deaths_in_a_row = 0
+
+    def stop(self) -> None:
+        """Ends `run` soon: what runs is abandoned, what is durable stays for the next start."""
+        self._stopping.set()
+        self._parts.trainer.abandon()
+
+    def run(self) -> None:
+        """Works until stopped.
+
+        Raises BadConfig, BadData, UnknownPlugin, WrongPlan, MalformedName: a human decides.
+        """
+        while not self._stopping.is_set():
+            try:
+                wait_s = self._turn()
+            except FOR_A_HUMAN:
+                raise
+            except LetheonError as trouble:
+                if self._stopping.is_set():
+                    break
+                wait_s = self._after(trouble)
+            else:
+                self._parts.backoff.reset()
+            self._parts.clock.wait(self._stopping, wait_s)
+
+    def _after(self, trouble: LetheonError) -> float:
+        """Seconds to wait after a turn that failed."""
+        backoff = self._parts.backoff
+        match trouble:
+            case UnknownSite():
+                log.warning("site_unknown", extra={"site": self._parts.config.site})
+                self._plan = None
+                return backoff.next_s()
+            case Busy():
+                return self._bounded(trouble.retry_after_s)
+            case StartOver():
+                return self._bounded(0.0)
+            case TrainingProcessDied():
+                log.warning("turn_cut_short", extra={"reason": trouble.reason})
+            case Unavailable():
+                log.info("coordinator_unreachable", extra={"reason": trouble.reason})
+            case _:
+                log.error("turn_failed", extra={"reason": trouble.reason, "text": trouble.message})
+        return backoff.next_s()
+
+    def _turn(self) -> float:
+        plan = self._plan if self._plan is not None else self._enrol()
+        if self._parts.clock.monotonic() >= self._send_again_at:
+            wait_s = self._parts.flush(plan.parameters)
+            self._send_again_at = self._parts.clock.monotonic() + (wait_s or 0.0)
+        # The report travels with the poll; if the poll fails it is made again.
+        assignment = self._parts.coordinator.next_task(self._superseded)
+        self._superseded = ""
+        self._heard_of(assignment.epoch)
+        if isinstance(assignment.work, Wait):
+            return self._until_next(assignment.work.seconds)
+        return self._work(assignment.work, plan)
+
+    def _enrol(self) -> Plan:
+        parts = self._parts
+        holdings = parts.trainer.open()
+        plan = parts.coordinator.plan()
+        parts.trainer.adopt(plan)
+        standing = parts.coordinator.register(
+            display_name=parts.config.display_name or parts.config.site,
+            record_count=holdings.train_records,
+            plan_digest=plan.digest,
+        )
+        for part in ("train", "control", "validation"):
+            count = getattr(holdings, f"{part}_records")
+            parts.metrics.records.labels(part).set(count)
+        fields = {"state": standing.state.value, "train_records": holdings.train_records}
+        log.info("enrolled", extra={**fields, "plan_digest": plan.digest})
+        if standing.state is not SiteState.ACTIVE:
+            log.warning("site_fenced", extra={"erasure": standing.erasure})
+        self._plan = plan
+        return plan
+
+    def _heard_of(self, epoch: int) -> None:
+        if epoch == self._epoch:
+            return
+        log.info("epoch_began", extra={"epoch": epoch})
+        self._epoch = epoch
+        self._parts.metrics.epoch.set(epoch)
+        # Models from before an erasure may carry its subject.
+        self._parts.cache.forget_before(epoch)
+
+    def _work(self, task: Task, plan: Plan) -> float:
+        if not isinstance(task, TrainTask):
+            outcome = self._parts.answer(task)
+            # The versions of an audit are from before an erasure: not kept beyond the answer.
+            self._parts.cache.forget_before(self._epoch)
+            self._send_again_at = 0.0  # an erase answer does not wait for a delta's turn
+            self._count(task, outcome)
+            return self._parts.backoff.next_s() if outcome is TaskOutcome.CRASHED else 0.0
+        if task.plan_digest != plan.digest:
+            log.warning("plan_changed", extra={"plan_digest": task.plan_digest})
+            self._plan = None
+            return 0.0
+        wait_s = self._not_yet()
+        return wait_s if wait_s > 0.0 else self._train(task)
+
+    def _not_yet(self) -> float:
+        """Seconds until the next poll if training may not begin now, else 0.
+
+        A train task costs nothing when it is dropped, and other tasks run in the slack.
+        """
+        training, outbox = self._parts.config.training, self._parts.config.outbox
+        deltas = [upload for upload in self._parts.outbox.waiting() if upload.is_delta]
+        full = sum(upload.payload.size_bytes for upload in deltas) >= outbox.max_bytes
+        if full or len(deltas) >= outbox.max_deltas:
+            return _FULL_OUTBOX_POLL_S
+        if self._trained_at is None:
+            return 0.0
+        due = self._trained_at + training.min_interval_seconds
+        return min(max(0.0, due - self._parts.clock.monotonic()), 1.0)
+
+    def _train(self, task: TrainTask) -> float:
+        self._trained_at = self._parts.clock.monotonic()
+        try:
+            outcome = self._parts.train(task)
+        except TrainingProcessDied:
+            return self._after_death(task)
+        except (Unavailable, Busy, UnknownSite):
+            raise
+        except LetheonError:
+            self._count(task, TaskOutcome.FAILED)
+            raise
+        self._deaths_in_a_row = 0
+        if outcome is TaskOutcome.SUPERSEDED:
+            log.info("task_superseded", extra={"task": task.name, "epoch": task.epoch})
+            self._superseded = task.name
+            self._trained_at = None  # the pace counts trainings that came to something
+        self._count(task, outcome)
+        return 0.0
+
+    def _after_death(self, task: TrainTask) -> float:
+        """Tries the same work again a few times, then waits.
+
+        A machine short of memory must not spend its days on starting processes.
+        """
+        self._deaths_in_a_row += 1
+        self._trained_at = None
+        self._count(task, TaskOutcome.CRASHED)
+        if self._deaths_in_a_row < self._parts.config.training.max_attempts:
+            return self._train(task)
+        log.error("task_given_up", extra={"task": task.name, "attempts": self._deaths_in_a_row})
+        self._deaths_in_a_row = 0
+        return self._parts.config.poll.maximum_seconds
+
+    def _count(self, task: Task, outcome: TaskOutcome) -> None:
+        self._parts.metrics.tasks.labels(_KINDS[type(task)], outcome.value).inc()
+
+    def _until_next(self, proposed_s: float) -> float:
+        """The coordinator's delay, cut short if an upload is to be tried again before."""
+        if self._parts.outbox.waiting():
+            due = self._send_again_at - self._parts.clock.monotonic()
+            proposed_s = min(proposed_s, max(0.0, due))
+        return self._bounded(proposed_s)
+
+    def _bounded(self, seconds: float) -> float:
+        poll = self._parts.config.poll
+        return min(max(seconds, poll.minimum_seconds), poll.maximum_seconds)

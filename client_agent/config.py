@@ -1,0 +1,111 @@
+"""What an agent is told in its TOML file: one model, nested per concern.
+
+coordinator = "coordinator.example.org:7443"
+site = "north"
+state_dir = "/var/lib/letheon-agent"
+
+[data]
+plugin = "npz"
+arguments = { path = "/srv/images/chest.npz" }
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from letheon.errors import MalformedName
+from letheon.names import site_name
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seconds = Annotated[float, Field(gt=0.0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Table):
+    """Where the records of the site come from: a plug-in of group `letheon.sources`."""
+
+    plugin: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingConfig(_Table):
+    """How much of the machine local training may take."""
+
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Threads of the training process for one operation."""
+    min_interval_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """From the start of one local training to the start of the next, at least."""
+    memory_limit_bytes: Annotated[int, Field(gt=0)] | None = None
+    """Private memory of the training process; beyond it the process ends and starts anew."""
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """How often a task is begun again after the training process died of it."""
+
+
+class PollConfig(_Table):
+    """How the agent waits. The coordinator proposes; these are the bounds."""
+
+    minimum_seconds: Annotated[float, Field(ge=0.0)] = 0.05
+    maximum_seconds: Seconds = 60.0
+    heartbeat_seconds: Seconds = 1.0
+    backoff_cap_seconds: Seconds = 60.0
+    """Longest wait between two tries while the coordinator cannot be reached."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> PollConfig:
+        if self.minimum_seconds > self.maximum_seconds:
+            raise ValueError("minimum_seconds is larger than maximum_seconds")
+        return self
+
+
+class OutboxConfig(_Table):
+    """What may wait on disk. Answers to erasures are never counted and never dropped."""
+
+    max_deltas: Annotated[int, Field(ge=1)] = 2
+    max_bytes: Annotated[int, Field(gt=0)] = 4 * 1024**3
+
+
+class AgentConfig(_Table):
+    """Everything one agent needs to know."""
+
+    coordinator: str
+    """host:port of the coordinator; the only address the agent connects to."""
+    site: str
+    """The identifier of the site: lower-case letters, digits and dashes."""
+    state_dir: Path
+    """Private to one agent: outbox, contribution log, model cache, the fixed split."""
+    display_name: str = ""
+    data: DataConfig
+    control_share: Share = 0.1
+    """Share of the patients that is never trained on: the control of forgetting tests."""
+    validation_share: Share = 0.1
+    """Share of the patients on which utility is measured."""
+    split_seed: int = 0
+    training: TrainingConfig = TrainingConfig()
+    poll: PollConfig = PollConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    metrics_listen: str | None = None
+    """host:port of the metrics page; none when absent."""
+    stop_grace_seconds: Seconds = 10.0
+    """From SIGTERM to the end of the process, at most."""
+    log_level: str = "INFO"
+
+    @field_validator("site")
+    @classmethod
+    def _site_is_a_name(cls, value: str) -> str:
+        try:
+            site_name(value)
+        except MalformedName as error:
+            raise ValueError(error.message) from error
+        return value
+
+    @model_validator(mode="after")
+    def _shares_leave_records_to_train_on(self) -> AgentConfig:
+        if self.control_share + self.validation_share >= 1.0:
+            raise ValueError("control_share and validation_share leave nothing to train on")
+        return self

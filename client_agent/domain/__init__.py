@@ -1,0 +1,1 @@
+"""The agent's own words: tasks, answers, uploads."""

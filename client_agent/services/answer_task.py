@@ -1,0 +1,150 @@
+"""Evaluate, audit and erase tasks: what an erasure asks of a site."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from client_agent.domain.answers import (
+    AuditAnswer,
+    EraseAnswer,
+    EvaluateAnswer,
+    TaskFailure,
+)
+from client_agent.domain.tasks import (
+    AnswerTask,
+    AuditTask,
+    EraseTask,
+    EvaluateTask,
+    TaskAbandoned,
+    TaskOutcome,
+    TrainingProcessDied,
+)
+from client_agent.domain.upload import Upload
+from client_agent.ports import Coordinator, Outbox, Trainer
+from client_agent.services.model_cache import ModelCache
+from client_agent.services.pulse import Heartbeat
+from letheon.errors import (
+    BadConfig,
+    BadData,
+    BadInput,
+    Corrupt,
+    InternalFault,
+    LetheonError,
+    MalformedRequest,
+    ModelDestroyed,
+    NotFound,
+    Refused,
+    UnknownModelVersion,
+    UnknownSite,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AnswerErasure:
+    """The use case. A task that cannot be done is answered too: silence would stall an erasure."""
+
+    trainer: Trainer
+    outbox: Outbox
+    cache: ModelCache
+    coordinator: Coordinator
+    work: Path
+    max_attempts: int
+    heartbeat: Callable[[str], Heartbeat]
+    new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
+
+    def __call__(self, task: AnswerTask) -> TaskOutcome:
+        """Does the task once and answers it.
+
+        Raises what says nothing of the task (Unavailable, Busy, UnknownSite); the coordinator
+        hands it out again then.
+        """
+        if any(upload.task == task.name for upload in self.outbox.waiting()):
+            return TaskOutcome.DONE  # computed before; its upload is on its way
+        if self.outbox.begin_attempt(task.name) > self.max_attempts:
+            return self._give_up(task, "the training process ended at every attempt")
+        try:
+            with self.heartbeat(task.name):
+                self._do(task)
+        except TaskAbandoned:
+            self.outbox.end_attempts(task.name)
+            return TaskOutcome.SUPERSEDED
+        except TrainingProcessDied:
+            return TaskOutcome.CRASHED  # handed out again; the attempt stays counted
+        except UnknownSite:
+            self.outbox.end_attempts(task.name)
+            raise
+        except (UnknownModelVersion, ModelDestroyed) as error:
+            return self._give_up(task, f"a model version is not there: {error.reason}")
+        except NotFound as error:
+            log.info("task_withdrawn", extra={"task": task.name, "reason": error.reason})
+            self.outbox.end_attempts(task.name)
+            return TaskOutcome.WITHDRAWN
+        except (BadInput, Refused, Corrupt, InternalFault) as error:
+            return self._give_up(task, _sentence(error))
+        except LetheonError:
+            self.outbox.end_attempts(task.name)  # the network failed, not the task
+            raise
+        return TaskOutcome.DONE
+
+    def _do(self, task: AnswerTask) -> None:
+        match task:
+            case EvaluateTask(name, versions):
+                utilities = [self.trainer.evaluate(self.cache.version(v)) for v in versions]
+                self.coordinator.submit(name, EvaluateAnswer(tuple(utilities)))
+                self.outbox.end_attempts(name)
+            case AuditTask(name, _, versions, seed):
+                statistics = [self.trainer.audit(self.cache.version(v), seed) for v in versions]
+                self.coordinator.submit(name, AuditAnswer(tuple(statistics)))
+                self.outbox.end_attempts(name)
+            case EraseTask():
+                self._erase(task)
+
+    def _erase(self, task: EraseTask) -> None:
+        """Leaves payload and answer in the outbox; they go out with the next flush."""
+        update_id = self.new_id()
+        patch = self.trainer.erase(
+            self.cache.version(task.version),
+            _parameters(task),
+            task.seed,
+            self.work / update_id,
+        )
+        answer = EraseAnswer(
+            update_id, patch.norm, patch.steps, patch.loss_before, patch.loss_after
+        )
+        self.outbox.add(Upload(update_id, task.name, patch.payload, answer))
+
+    def _give_up(self, task: AnswerTask, reason: str) -> TaskOutcome:
+        log.error("task_failed", extra={"task": task.name, "why": reason})
+        try:
+            self.coordinator.submit(task.name, TaskFailure(reason))
+        except UnknownSite:
+            raise
+        except NotFound:
+            log.info("task_withdrawn", extra={"task": task.name})
+        self.outbox.end_attempts(task.name)
+        return TaskOutcome.FAILED
+
+
+def _parameters(task: EraseTask) -> dict[str, Any]:
+    try:
+        parameters = json.loads(task.parameters_json or "{}")
+    except ValueError as error:
+        raise MalformedRequest("the parameters of the erase task are not JSON") from error
+    if not isinstance(parameters, dict):
+        raise MalformedRequest("the parameters of the erase task are not a JSON object")
+    return parameters
+
+
+def _sentence(error: LetheonError) -> str:
+    """Leaves the site, so it must name neither records nor the site's files and folders."""
+    if isinstance(error, BadData | BadConfig):
+        return f"{error.reason}: the site's data cannot be used; its agent's log says why"
+    return f"{error.reason}: {error.message}"

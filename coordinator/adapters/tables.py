@@ -1,0 +1,322 @@
+"""The tables. A column is named after the field of the record it holds."""
+
+# ruff: noqa: D102, ARG002, ANN401 (SQLAlchemy names these methods and their arguments)
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Enum,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+from coordinator.domain.erasure import ErasureState, Level, Removal, Verdict
+from coordinator.domain.site import SiteState
+from coordinator.domain.task import AnswerKind, TaskKind
+from coordinator.domain.upload import Outcome
+from letheon.federation.ledger import EntryKind
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC, kept as sortable text: the same in every database."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value as text, keys sorted. Floats round-trip exactly."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
+        return None if value is None else json.loads(value)
+
+
+class RemovalJson(TypeDecorator[Removal]):
+    """A removal as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Removal | None, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(asdict(value), sort_keys=True)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Removal | None:
+        return None if value is None else Removal(**json.loads(value))
+
+
+def _words(kinds: type[StrEnum]) -> Enum:
+    """A closed set of words, kept as text: adding one needs no type change."""
+    return Enum(
+        kinds,
+        native_enum=False,
+        create_constraint=False,
+        length=32,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+metadata = MetaData()
+_ID = String(64)
+_SHA = String(64)
+
+federation = Table(
+    "federation",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("plan_digest", _SHA, nullable=False),
+    Column("plan_json", Text, nullable=False),
+    Column("serving_version", BigInteger),
+    Column("withheld_version", BigInteger),
+    Column("serving_carries_subject", Boolean, nullable=False),
+    Column("candidate_version", BigInteger),
+    Column("candidate_since", UtcTime),
+    Column("last_advance_entry", BigInteger, nullable=False),
+)
+counters = Table(
+    "counters",
+    metadata,
+    Column("outcome", String(32), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+sites = Table(
+    "sites",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("state", _words(SiteState), nullable=False),
+    Column("display_name", String(200), nullable=False),
+    Column("record_count", BigInteger, nullable=False),
+    Column("registered_at", UtcTime, nullable=False),
+    Column("last_seen_at", UtcTime, nullable=False),
+    Column("accepted_deltas", BigInteger, nullable=False),
+    Column("first_version", BigInteger),
+    Column("last_version", BigInteger),
+    Column("erasure", _ID),
+    Column("exclusion_counter", BigInteger, nullable=False),
+)
+entries = Table(
+    "entries",
+    metadata,
+    Column("entry", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", _words(EntryKind), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("site", _ID, ForeignKey("sites.id")),
+    Column("at", UtcTime, nullable=False),
+    Column("update_id", _ID),
+    Column("base_version", BigInteger),
+    Column("staleness", BigInteger),
+    Column("coefficient", Float(53)),
+    Column("payload_sha256", _SHA),
+    Column("payload_bytes", BigInteger),
+    Column("encoding", String(16)),
+    Column("details", Json, nullable=False),
+    Column("previous_hash", _SHA, nullable=False),
+    Column("hash", _SHA, nullable=False),
+    Index("entries_by_site", "site", "entry"),
+    Index("entries_by_kind", "kind", "entry"),
+)
+buffered = Table(
+    "buffered",
+    metadata,
+    Column("entry", BigInteger, ForeignKey("entries.entry"), primary_key=True, autoincrement=False),
+    Column("site", _ID, ForeignKey("sites.id"), nullable=False),
+    Column("staleness", BigInteger, nullable=False),
+    Column("record_count", BigInteger, nullable=False),
+    Column("norm", Float(53), nullable=False),
+    Column("payload_sha256", _SHA, nullable=False),
+    Column("encoding", String(16), nullable=False),
+    Column("flushed_by", BigInteger),
+    Column("coefficient", Float(53)),
+    Column("voided_by", BigInteger),
+    Index("buffered_by_site", "site", "flushed_by"),
+    Index("buffered_waiting", "flushed_by", "voided_by"),
+)
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("update_id", _ID, primary_key=True),
+    Column("sha256", _SHA, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("site", _ID, ForeignKey("sites.id")),
+    Column("started_at", UtcTime, nullable=False),
+)
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("update_id", _ID, primary_key=True),
+    Column("outcome", _words(Outcome), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("coefficient", Float(53), nullable=False),
+    Column("staleness", BigInteger, nullable=False),
+    Column("entry", BigInteger, nullable=False),
+    Column("ledger_hash", String(64), nullable=False),
+    Column("sha256", _SHA, nullable=False),
+    Column("site", _ID, ForeignKey("sites.id")),
+    Column("task", _ID),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("encoding", String(16), nullable=False),
+    Column("accepted_at", UtcTime, nullable=False),
+    Index("receipts_of_answers", "site", "outcome"),
+)
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("request_id", String(200), nullable=False, unique=True),
+    Column("site", _ID, ForeignKey("sites.id"), nullable=False, index=True),
+    Column("legal_basis", String(200), nullable=False),
+    Column("level", _words(Level), nullable=False),
+    Column("method", _ID, nullable=False),
+    Column("calibrate", Boolean, nullable=False),
+    Column("requester", String(200), nullable=False),
+    Column("state", _words(ErasureState), nullable=False, index=True),
+    Column("requested_at", UtcTime, nullable=False),
+    Column("fenced_at", UtcTime, nullable=False),
+    Column("deadline", UtcTime, nullable=False),
+    Column("state_since", UtcTime, nullable=False),
+    Column("claimed_at", UtcTime),
+    Column("removed_at", UtcTime),
+    Column("promoted_at", UtcTime),
+    Column("concluded_at", UtcTime),
+    Column("promoted_version", BigInteger),
+    Column("removal", RemovalJson),
+    Column("evidence_json", Text, nullable=False),
+    Column("failure", Text, nullable=False),
+)
+claims = Table(
+    "claims",
+    metadata,
+    Column("erasure", _ID, ForeignKey("erasures.id"), primary_key=True),
+    Column("holder", String(200), nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("lease_until", UtcTime, nullable=False),
+    Column("progress_json", Text, nullable=False),
+)
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("erasure", _ID, ForeignKey("erasures.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("verdict", _words(Verdict), nullable=False),
+    Column("tests", Json, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("accepted_since_removal", BigInteger, nullable=False),
+)
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("erasure", _ID, ForeignKey("erasures.id"), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("announced_at", UtcTime, index=True),
+)
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("erasure", _ID, ForeignKey("erasures.id"), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("signed_at", UtcTime, nullable=False),
+)
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("request_id", String(200), nullable=False, index=True),
+    Column("site", _ID, ForeignKey("sites.id"), nullable=False),
+    Column("erasure", _ID, ForeignKey("erasures.id"), index=True),
+    Column("kind", _words(TaskKind), nullable=False),
+    Column("payload", Json, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("answer_kind", _words(AnswerKind)),
+    Column("answer", Json),
+    Column("answered_at", UtcTime),
+    Column("withdrawn_at", UtcTime),
+    Index("tasks_waiting", "site", "answered_at", "withdrawn_at"),
+)
+model_files = Table(
+    "model_files",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("sha256", _SHA, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("written_at", UtcTime, nullable=False),
+)
+pins = Table(
+    "pins",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String(200), primary_key=True),
+)
+destroyed_versions = Table(
+    "destroyed_versions",
+    metadata,
+    Column("first_version", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_version", BigInteger, primary_key=True, autoincrement=False),
+    Column("erasure", _ID, ForeignKey("erasures.id"), primary_key=True),
+    Column("at", UtcTime, nullable=False),
+)
+destroyed_payloads = Table(
+    "destroyed_payloads",
+    metadata,
+    Column("sha256", _SHA, primary_key=True),
+    Column("erasure", _ID, ForeignKey("erasures.id"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("entry", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("sha256", _SHA, nullable=False),
+    Column("written_at", UtcTime, nullable=False),
+    Column("is_anchor", Boolean, nullable=False),
+)
+contributions = Table(
+    "contributions",
+    metadata,
+    Column("site", _ID, ForeignKey("sites.id"), primary_key=True),
+    Column("folded_through", BigInteger, nullable=False),
+    Column("sha256", _SHA),
+    Column("terms", BigInteger, nullable=False),
+)
+exports = Table(
+    "exports",
+    metadata,
+    Column("request_id", _ID, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("recipient", String(200), nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("exported_at", UtcTime, nullable=False),
+)

@@ -1,0 +1,41 @@
+"""What every part of the coordinator is built on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from coordinator.metrics import Gauges, Metrics
+from coordinator.ports import Blobs, IdMaker, StagingArea, Store
+from coordinator.services.keep_derived import KeepDerived
+from coordinator.services.live_model import LiveModel
+from coordinator.services.model_files import ModelFiles
+from coordinator.services.presence import Presence
+from coordinator.services.transfer_slots import TransferSlots
+from coordinator.services.verify_ledger import VerifyLedger
+from letheon.federation.aggregation.strategy import Strategy
+from letheon.federation.plan import Plan
+from letheon.servicekit.clock import Clock
+
+
+@dataclass(frozen=True)
+class Core:
+    """Stores, the plan, the head and its derivatives; servicers and chores are built on them."""
+
+    store: Store
+    blobs: Blobs
+    staging: StagingArea
+    plan: Plan
+    strategy: Strategy
+    live: LiveModel
+    files: ModelFiles
+    derived: KeepDerived
+    verify_ledger: VerifyLedger
+    presence: Presence
+    slots: TransferSlots
+    registry: CollectorRegistry
+    metrics: Metrics
+    gauges: Gauges
+    clock: Clock
+    new_id: IdMaker

@@ -1,0 +1,191 @@
+"""The states of an erasure and the moves between them, as pure functions.
+
+RECEIVED -> CLAIMED -> ERASING -> CALIBRATING <-> VERIFYING -> CERTIFIED
+    any open state -> FAILED        RECEIVED, CLAIMED -> CANCELLED
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from letheon.errors import ErasureConcluded, ErasureNotCancellable, Refused
+
+
+class ErasureState(StrEnum):
+    """Where an erasure stands."""
+
+    RECEIVED = "received"
+    CLAIMED = "claimed"
+    ERASING = "erasing"
+    CALIBRATING = "calibrating"
+    VERIFYING = "verifying"
+    CERTIFIED = "certified"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Level(StrEnum):
+    """Assurance levels."""
+
+    L0 = "L0"
+    L1 = "L1"
+    L2 = "L2"
+    L3 = "L3"
+
+
+class Verdict(StrEnum):
+    """How a test, or a run of the gate, ended."""
+
+    PASS = "pass"  # noqa: S105 (a verdict, no password)
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+_S = ErasureState
+TERMINAL = frozenset({_S.CERTIFIED, _S.FAILED, _S.CANCELLED})
+OPEN = frozenset(_S) - TERMINAL
+BEFORE_REMOVAL = frozenset({_S.RECEIVED, _S.CLAIMED})
+MOVES: Mapping[ErasureState, frozenset[ErasureState]] = {
+    _S.RECEIVED: frozenset({_S.CLAIMED, _S.FAILED, _S.CANCELLED}),
+    _S.CLAIMED: frozenset({_S.ERASING, _S.FAILED, _S.CANCELLED}),
+    _S.ERASING: frozenset({_S.CALIBRATING, _S.VERIFYING, _S.FAILED}),
+    _S.CALIBRATING: frozenset({_S.VERIFYING, _S.FAILED}),
+    _S.VERIFYING: frozenset({_S.CALIBRATING, _S.CERTIFIED, _S.FAILED}),
+    _S.CERTIFIED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a removal did."""
+
+    epoch: int
+    version_before: int
+    version_after: int
+    sha256_before: str
+    sha256_after: str
+    contribution_norm: float  # L2
+    head_norm_before: float
+    removed_entries: int
+    voided_entries: int
+    subtracted: bool
+    entry: int  # row of the ledger
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """One erasure; `site` is the identifier of its subject."""
+
+    id: str
+    request_id: str
+    site: str
+    legal_basis: str
+    level: Level
+    method: str
+    calibrate: bool
+    requester: str
+    state: ErasureState
+    requested_at: datetime
+    fenced_at: datetime
+    deadline: datetime
+    state_since: datetime  # for the stage histogram
+    claimed_at: datetime | None = None
+    removed_at: datetime | None = None
+    promoted_at: datetime | None = None
+    concluded_at: datetime | None = None
+    promoted_version: int | None = None
+    removal: Removal | None = None
+    evidence_json: str = ""  # process evidence of the passing attempt, canonical JSON
+    failure: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be done."""
+        return self.state in OPEN
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of the gate. `tests` is a list of JSON objects, one a test."""
+
+    erasure: str
+    number: int
+    version: int
+    verdict: Verdict
+    tests: list[dict[str, object]]
+    at: datetime
+    accepted_since_removal: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The signed file of a certified erasure."""
+
+    erasure: str
+    content: bytes
+    signed_at: datetime
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A row of the outbox: an erasure whose id must reach the stream."""
+
+    id: int
+    erasure: str
+    created_at: datetime
+    announced_at: datetime | None
+
+
+def move(erasure: Erasure, to: ErasureState, now: datetime) -> Erasure:
+    """The erasure in its next state; staying where it is is always allowed.
+
+    Raises ErasureConcluded from a terminal state, Refused for a move that does not exist.
+    """
+    if to is erasure.state:
+        return erasure
+    check_open(erasure)
+    if to not in MOVES[erasure.state]:
+        raise Refused(
+            f"erasures/{erasure.id} is {erasure.state} and cannot become {to}",
+            erasure=erasure.id,
+            state=erasure.state,
+        )
+    moved = replace(erasure, state=to, state_since=now)
+    if to is ErasureState.CLAIMED:
+        return replace(moved, claimed_at=now)
+    return replace(moved, concluded_at=now) if to in TERMINAL else moved
+
+
+def check_open(erasure: Erasure) -> None:
+    """Raises ErasureConcluded from a terminal state."""
+    if erasure.state in TERMINAL:
+        raise ErasureConcluded(
+            f"erasures/{erasure.id} is {erasure.state}", erasure=erasure.id, state=erasure.state
+        )
+
+
+def cancel(erasure: Erasure, now: datetime) -> Erasure:
+    """The withdrawn erasure; cancelling twice is harmless.
+
+    Raises ErasureNotCancellable once the removal happened or the erasure is concluded.
+    """
+    if erasure.state is ErasureState.CANCELLED:
+        return erasure
+    if erasure.state not in BEFORE_REMOVAL:
+        raise ErasureNotCancellable(
+            f"erasures/{erasure.id} is {erasure.state}: "
+            "only before the removal can it be cancelled",
+            erasure=erasure.id,
+            state=erasure.state,
+        )
+    return move(erasure, ErasureState.CANCELLED, now)
+
+
+def with_removal(erasure: Erasure, removal: Removal, now: datetime) -> Erasure:
+    """The erasure after its removal, in state ERASING."""
+    return replace(move(erasure, ErasureState.ERASING, now), removal=removal, removed_at=now)

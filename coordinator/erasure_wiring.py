@@ -1,0 +1,80 @@
+"""The part of the object graph that carries out erasures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from coordinator.config import CoordinatorConfig
+from coordinator.core import Core
+from coordinator.metrics import QueueGauges
+from coordinator.rpc.certificates import CertificatesServicer
+from coordinator.rpc.erasure_jobs import ErasureJobsServicer
+from coordinator.rpc.erasures import ErasuresServicer
+from coordinator.services.erasure_context import ErasureContext, ErasureLimits
+from coordinator.services.erasure_relay import ErasureRelay
+from coordinator.services.maintenance import Maintenance
+from letheon.servicekit.erasure_queue import ErasureQueue
+from letheon.servicekit.server import Register
+from letheon.v1 import certificates_pb2_grpc, erasures_pb2_grpc
+
+
+def erasure_context(core: Core, config: CoordinatorConfig) -> ErasureContext:
+    """What the use cases of erasures share."""
+    claims = config.claims
+    return ErasureContext(
+        store=core.store,
+        blobs=core.blobs,
+        staging=core.staging,
+        live=core.live,
+        files=core.files,
+        keep=core.derived,
+        presence=core.presence,
+        verify_ledger=core.verify_ledger,
+        plan=core.plan,
+        strategy=core.strategy,
+        clock=core.clock,
+        new_id=core.new_id,
+        limits=ErasureLimits(
+            claim_lease=timedelta(seconds=claims.lease_seconds),
+            subject_seen_within=timedelta(seconds=claims.subject_seen_seconds),
+            reannounce_after=timedelta(seconds=claims.reannounce_seconds),
+        ),
+        observe_stage=core.metrics.erasure_stage,
+    )
+
+
+def erasure_services(
+    core: Core, context: ErasureContext, *, requested: Callable[[], None]
+) -> list[tuple[str, Register, object]]:
+    """Name, registration and servicer of each service; `requested` is told of each request."""
+    return [
+        (
+            "Erasures",
+            erasures_pb2_grpc.add_ErasuresServicer_to_server,
+            ErasuresServicer(context, requested),
+        ),
+        (
+            "ErasureJobs",
+            erasures_pb2_grpc.add_ErasureJobsServicer_to_server,
+            ErasureJobsServicer(context, core.slots),
+        ),
+        (
+            "Certificates",
+            certificates_pb2_grpc.add_CertificatesServicer_to_server,
+            CertificatesServicer(core.store),
+        ),
+    ]
+
+
+def relay_chores(
+    core: Core, queue: ErasureQueue, context: ErasureContext, config: CoordinatorConfig
+) -> Maintenance:
+    """The thread that talks to the stream: apart, because the stream may be slow or down."""
+    relay = ErasureRelay(core.store, queue, core.clock, context.limits)
+    gauges = QueueGauges(core.registry, queue)
+    return Maintenance(
+        {"relay": relay.relay, "reconcile": relay.reconcile, "queue_gauges": gauges.refresh},
+        core.clock,
+        every_s=config.upkeep.every_seconds,
+    )

@@ -1,0 +1,347 @@
+"""What the use cases need from the outside: a transactional store, and a store of payloads.
+
+    with store.write() as uow:      # one writer at a time, everywhere
+        site = uow.sites.get("north")
+        uow.sites.save(fence(site, "e1"))
+        uow.commit()                # last; leaving without it changes nothing
+
+A repository's `get` raises the NotFound of its noun, `find` answers None. Adapters raise
+StorageUnavailable when the store does not answer. Records are frozen: save a changed copy.
+"""
+
+# ruff: noqa: D102 (a repository method says by its name and types what it does)
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from mmap import mmap
+from pathlib import Path
+from typing import Protocol
+
+from coordinator.domain.claim import Claim
+from coordinator.domain.erasure import Announcement, Attempt, Certificate, Erasure
+from coordinator.domain.model import (
+    BufferedDelta,
+    Checkpoint,
+    Contribution,
+    Destroyed,
+    Export,
+    FederationRow,
+    ModelFile,
+    Term,
+)
+from coordinator.domain.site import Site
+from coordinator.domain.task import Task
+from coordinator.domain.upload import Receipt, Upload
+from letheon.federation.ledger import Entry, EntryKind
+
+Bytes = bytes | bytearray | memoryview | mmap
+
+
+class SiteRepository(Protocol):
+    """Sites, oldest first."""
+
+    def get(self, site: str) -> Site: ...
+    def find(self, site: str) -> Site | None: ...
+    def add(self, site: Site) -> None: ...
+    def save(self, site: Site) -> None: ...
+    def all(self) -> list[Site]: ...
+
+
+class EntryRepository(Protocol):
+    """The ledger: append only, gap-free from 1."""
+
+    def add(self, entry: Entry) -> None: ...
+    def get(self, entry: int) -> Entry: ...
+    def newest(self, kind: EntryKind | None = None) -> Entry | None: ...
+    def page(self, first: int, limit: int) -> list[Entry]: ...
+    def terms(self, site: str, *, after: int, limit: int | None = None) -> list[Term]:
+        """What was added to the weights for a site by entries > `after`, in replay order."""
+        ...
+
+    def payloads(self, *, through: int, site: str | None = None) -> Iterator[str]:
+        """Digests of the payloads of entries <= `through`, of one site or of all."""
+        ...
+
+    def accepted_between(self, first: int, last: int, *, without: str | None = None) -> int:
+        """Number of delta and buffered entries in first..last, not counting one site's."""
+        ...
+
+
+class BufferedRepository(Protocol):
+    """Deltas that wait for their buffer to fill."""
+
+    def add(self, delta: BufferedDelta) -> None: ...
+    def save(self, delta: BufferedDelta) -> None: ...
+    def waiting(self, at_entry: int | None = None) -> list[BufferedDelta]:
+        """Those that wait now, or waited after row `at_entry`, in entry order."""
+        ...
+
+    def voided(self, site: str) -> list[BufferedDelta]:
+        """Those of a site that were never merged because it was fenced."""
+        ...
+
+
+class UploadRepository(Protocol):
+    """Uploads under way."""
+
+    def find(self, update_id: str) -> Upload | None: ...
+    def add(self, upload: Upload) -> None: ...
+    def remove(self, update_id: str) -> None: ...
+    def all(self) -> list[Upload]: ...
+
+
+class ReceiptRepository(Protocol):
+    """Receipts, kept for ever: they make a repeated upload harmless."""
+
+    def find(self, update_id: str) -> Receipt | None: ...
+    def add(self, receipt: Receipt) -> None: ...
+    def stored(self, *, site: str) -> list[Receipt]:
+        """Receipts of answer payloads of a site."""
+        ...
+
+    def stored_digests(self) -> set[str]:
+        """Digests of all answer payloads."""
+        ...
+
+
+class TaskRepository(Protocol):
+    """Evaluate, audit and erase tasks."""
+
+    def get(self, task: str) -> Task: ...
+    def add(self, task: Task) -> None: ...
+    def save(self, task: Task) -> None: ...
+    def waiting(self, site: str) -> list[Task]: ...
+    def of_request(self, request_id: str, erasure: str | None) -> list[Task]: ...
+    def of_erasure(self, erasure: str) -> list[Task]: ...
+
+
+class ErasureRepository(Protocol):
+    """Erasures, newest first."""
+
+    def get(self, erasure: str) -> Erasure: ...
+    def by_request(self, request_id: str) -> Erasure | None: ...
+    def of_site(self, site: str) -> list[Erasure]: ...
+    def add(self, erasure: Erasure) -> None: ...
+    def save(self, erasure: Erasure) -> None: ...
+    def open(self) -> list[Erasure]: ...
+    def all(self) -> list[Erasure]: ...
+
+
+class ClaimRepository(Protocol):
+    """The newest claim of each erasure."""
+
+    def find(self, erasure: str) -> Claim | None: ...
+    def save(self, claim: Claim) -> None: ...
+
+
+class AttemptRepository(Protocol):
+    """Runs of the gate, by number."""
+
+    def of(self, erasure: str) -> list[Attempt]: ...
+    def save(self, attempt: Attempt) -> None: ...
+
+
+class Outbox(Protocol):
+    """Erasures whose id must reach the stream; written with the erasure."""
+
+    def add(self, erasure: str, now: datetime) -> None: ...
+    def due(self, limit: int = 100) -> list[Announcement]: ...
+    def mark_announced(self, announcement: int, now: datetime) -> None: ...
+
+
+class CertificateRepository(Protocol):
+    """Certificates, newest first."""
+
+    def get(self, erasure: str) -> Certificate: ...
+    def add(self, certificate: Certificate) -> None: ...
+    def all(self) -> list[Certificate]: ...
+
+
+class ModelRepository(Protocol):
+    """Versions written out, what pins them, and what can never be rebuilt."""
+
+    def find(self, version: int) -> ModelFile | None: ...
+    def add(self, file: ModelFile) -> None: ...
+    def remove(self, version: int) -> None: ...
+    def newest(self, limit: int | None = None) -> list[ModelFile]: ...
+    def pin(self, version: int, reason: str) -> None: ...
+    def unpin(self, reason: str, version: int | None = None) -> None: ...
+    def pins(self) -> dict[int, set[str]]: ...
+
+
+class DestroyedRepository(Protocol):
+    """What erasures destroyed: ranges of versions, and payload digests."""
+
+    def versions(self) -> list[Destroyed]: ...
+    def add_versions(self, destroyed: Destroyed) -> None: ...
+    def add_payload(self, sha256: str, erasure: str, now: datetime) -> None: ...
+    def destroyer_of(self, sha256: str) -> str | None: ...
+    def payloads(self, erasure: str) -> list[str]: ...
+
+
+class CheckpointRepository(Protocol):
+    """Checkpoints of the head, newest first."""
+
+    def add(self, checkpoint: Checkpoint) -> None: ...
+    def remove(self, entry: int) -> None: ...
+    def all(self) -> list[Checkpoint]: ...
+
+
+class ContributionRepository(Protocol):
+    """How far each site's contribution is folded."""
+
+    def find(self, site: str) -> Contribution | None: ...
+    def save(self, contribution: Contribution) -> None: ...
+    def all(self) -> list[Contribution]: ...
+
+
+class ExportRepository(Protocol):
+    """Recorded exports, newest first."""
+
+    def find(self, request_id: str) -> Export | None: ...
+    def add(self, export: Export) -> None: ...
+    def all(self) -> list[Export]: ...
+
+
+class FederationRepository(Protocol):
+    """The federation row and its counters."""
+
+    def find(self) -> FederationRow | None: ...
+    def get(self) -> FederationRow: ...
+    def add(self, row: FederationRow) -> None: ...
+    def save(self, row: FederationRow) -> None: ...
+    def count(self, outcome: str, by: int = 1) -> None: ...
+    def counters(self) -> dict[str, int]: ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction and its repositories."""
+
+    sites: SiteRepository
+    entries: EntryRepository
+    buffered: BufferedRepository
+    uploads: UploadRepository
+    receipts: ReceiptRepository
+    tasks: TaskRepository
+    erasures: ErasureRepository
+    claims: ClaimRepository
+    attempts: AttemptRepository
+    outbox: Outbox
+    certificates: CertificateRepository
+    models: ModelRepository
+    destroyed: DestroyedRepository
+    checkpoints: CheckpointRepository
+    contributions: ContributionRepository
+    exports: ExportRepository
+    federation: FederationRepository
+
+    def commit(self) -> None: ...
+
+
+class Store(Protocol):
+    """Opens transactions."""
+
+    def read(self) -> AbstractContextManager[UnitOfWork]:
+        """A consistent view; cannot commit."""
+        ...
+
+    def write(self) -> AbstractContextManager[UnitOfWork]:
+        """The one writer. Do not take the live model's lock inside: it is taken before."""
+        ...
+
+    def note(self) -> AbstractContextManager[UnitOfWork]:
+        """As `write`, for what may be lost in a power cut: it does not wait for the disk."""
+        ...
+
+
+class Staging(Protocol):
+    """The growing file of one upload, held by one stream at a time."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes so far, those of earlier streams included."""
+        ...
+
+    def append(self, data: bytes) -> None: ...
+    def sync(self) -> None:
+        """Makes everything appended durable."""
+        ...
+
+    def digest(self) -> str:
+        """sha256, hex, of all bytes so far."""
+        ...
+
+    def view(self) -> mmap:
+        """All bytes, read-only."""
+        ...
+
+    def publish(self) -> None:
+        """Makes it an immutable payload named by its digest, durable when this returns."""
+        ...
+
+    def discard(self) -> None: ...
+
+
+class StagingArea(Protocol):
+    """Uploads under way, as growing files that survive a restart."""
+
+    def open(self, update_id: str, size_bytes: int) -> AbstractContextManager[Staging]:
+        """Raises UploadBusy while another stream holds it, DiskFull without room for the rest."""
+        ...
+
+    def committed_bytes(self, update_id: str) -> int: ...
+    def is_open(self, update_id: str) -> bool: ...
+    def discard(self, update_id: str) -> None: ...
+    def all(self) -> list[str]: ...
+
+
+class BlobStore(Protocol):
+    """Immutable files named by their sha256, durable once `put` returns."""
+
+    def put(self, data: Bytes) -> str:
+        """Stores bytes, answers their digest."""
+        ...
+
+    def get(self, sha256: str) -> mmap:
+        """All bytes, read-only and checked. Raises PayloadCorrupt if missing or altered."""
+        ...
+
+    def path(self, sha256: str) -> Path: ...
+    def destroy(self, sha256: str) -> None:
+        """Removes a blob, durably; removing it twice is harmless."""
+        ...
+
+    def all(self) -> list[str]: ...
+    def disk_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """What the coordinator keeps as files. Each area has its own references, so its own folder."""
+
+    payloads: BlobStore
+    models: BlobStore
+    checkpoints: BlobStore
+    contributions: BlobStore
+
+    def disk_bytes(self) -> int:
+        """Bytes held by all areas."""
+        areas = (self.payloads, self.models, self.checkpoints, self.contributions)
+        return sum(area.disk_bytes() for area in areas)
+
+
+class Meter(Protocol):
+    """Counts what happened to updates."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Times receive, validate, persist, merge or publish."""
+        ...
+
+    def update(self, outcome: str) -> None: ...
+    def staleness(self, versions: int) -> None: ...
+
+
+IdMaker = Callable[[], str]

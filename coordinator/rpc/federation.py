@@ -1,0 +1,62 @@
+"""letheon.v1.Federation."""
+
+# ruff: noqa: N802, ARG002 (gRPC names the methods and passes both arguments)
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+from coordinator.ports import Blobs, Store
+from coordinator.rpc import convert
+from coordinator.services.live_model import LiveModel
+from letheon.federation.plan import Plan
+from letheon.servicekit.clock import Clock
+from letheon.v1 import federation_pb2, federation_pb2_grpc
+
+_FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class FederationServicer(federation_pb2_grpc.FederationServicer):
+    """The plan and where the federation stands."""
+
+    store: Store
+    blobs: Blobs
+    live: LiveModel
+    clock: Clock
+    plan: Plan
+
+    def GetFederation(
+        self, request: federation_pb2.GetFederationRequest, context: grpc.ServicerContext
+    ) -> federation_pb2.FederationStatus:
+        """Head, epoch, serving version, counters."""
+        with self.store.read() as uow:
+            row = uow.federation.get()
+            counters = uow.federation.counters()
+            open_erasures = len(uow.erasures.open())
+        position = self.live.position
+        status = federation_pb2.FederationStatus(
+            plan_digest=row.plan_digest,
+            epoch=position.epoch,
+            head_version=position.version,
+            serving_carries_subject=row.serving_carries_subject,
+            entries=position.entry + 1,
+            ledger_hash=position.ledger_hash,
+            model_size_bytes=self.plan.parameters.size * _FLOAT32_BYTES,
+            updates=counters,
+            open_erasures=open_erasures,
+            read_at=convert.timestamp(self.clock.now()),
+            disk_bytes=self.blobs.disk_bytes(),
+        )
+        if row.serving_version is not None:
+            status.serving_version = row.serving_version
+        return status
+
+    def GetPlan(
+        self, request: federation_pb2.GetPlanRequest, context: grpc.ServicerContext
+    ) -> federation_pb2.Plan:
+        """The plan as the bytes that are digested."""
+        return federation_pb2.Plan(
+            canonical_json=self.plan.canonical_json(), digest=self.plan.digest
+        )

@@ -1,0 +1,46 @@
+"""Records that somebody takes a copy of the serving version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.domain.model import Export
+from coordinator.ports import Store
+from letheon.errors import ExportSuspended, MalformedRequest, NoServingModel, RequestAltered
+from letheon.servicekit.clock import Clock
+
+
+@dataclass(frozen=True)
+class ExportModel:
+    """The use case of ExportModel."""
+
+    store: Store
+    clock: Clock
+
+    def __call__(self, request_id: str, *, recipient: str, purpose: str) -> Export:
+        """The export, the first one if repeated.
+
+        Raises MalformedRequest, RequestAltered, NoServingModel or ExportSuspended.
+        """
+        if not recipient.strip():
+            raise MalformedRequest("recipient is empty: who takes the copy?", field="recipient")
+        with self.store.write() as uow:
+            known = uow.exports.find(request_id)
+            if known is not None:
+                if (known.recipient, known.purpose) != (recipient, purpose):
+                    raise RequestAltered(
+                        f"exports/{request_id} names another recipient or purpose",
+                        request_id=request_id,
+                    )
+                return known
+            row = uow.federation.get()
+            if row.serving_version is None:
+                raise NoServingModel("the serving policy offers no version at present")
+            if row.serving_carries_subject:
+                raise ExportSuspended(
+                    "an erasure is open and the serving version still carries its subject"
+                )
+            made = Export(request_id, row.serving_version, recipient, purpose, self.clock.now())
+            uow.exports.add(made)
+            uow.commit()
+        return made

@@ -1,0 +1,131 @@
+"""Keeps what is derived from the ledger close to it: checkpoints and folded contributions."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+from coordinator.domain.model import Checkpoint, Contribution
+from coordinator.ports import Blobs, Store
+from coordinator.services.live_model import LiveModel
+from coordinator.services.replay_start import BEFORE_FIRST, contribution_at
+from coordinator.services.unfolded_terms import UnfoldedTerms
+from letheon.federation.parameters import Vector
+from letheon.servicekit.clock import Clock
+
+_log = logging.getLogger(__name__)
+
+
+def vector_bytes(vector: Vector) -> memoryview:
+    """The little-endian float32 bytes of a vector [d], without a copy."""
+    return vector.astype("<f4", copy=False).data.cast("B")
+
+
+@dataclass(frozen=True)
+class KeepDerived:
+    """Writes checkpoints and folds contributions. One thread at a time calls it."""
+
+    store: Store
+    blobs: Blobs
+    live: LiveModel
+    clock: Clock
+    checkpoint_every: int  # rows
+    keep_checkpoints: int  # the newest so many, beside anchors
+    fold_after: int  # unfolded terms of one site
+    unfolded: UnfoldedTerms
+    # A promotion folds too: of two at once, one could drop the vector the other is to name.
+    _folding: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def checkpoint_if_due(self) -> Checkpoint | None:
+        """A new checkpoint once enough rows came after the newest one."""
+        with self.store.read() as uow:
+            known = uow.checkpoints.all()
+        newest = known[0].entry if known else BEFORE_FIRST
+        if self.live.position.entry - newest < self.checkpoint_every:
+            return None
+        return self.checkpoint()
+
+    def checkpoint(self) -> Checkpoint:
+        """Makes the head of this moment durable and drops the oldest checkpoints."""
+        position, weights = self.live.snapshot()
+        sha256 = self.blobs.checkpoints.put(vector_bytes(weights))
+        made = Checkpoint(
+            entry=position.entry,
+            version=position.version,
+            epoch=position.epoch,
+            sha256=sha256,
+            written_at=self.clock.now(),
+        )
+        with self.store.write() as uow:
+            known = uow.checkpoints.all()
+            if any(c.entry == made.entry for c in known):
+                return made
+            uow.checkpoints.add(made)
+            plain = [c for c in (made, *known) if not c.is_anchor]
+            dropped = plain[self.keep_checkpoints :]
+            for checkpoint in dropped:
+                uow.checkpoints.remove(checkpoint.entry)
+            kept = {c.sha256 for c in uow.checkpoints.all()}
+            uow.commit()
+        for checkpoint in dropped:
+            if checkpoint.sha256 not in kept:
+                self.blobs.checkpoints.destroy(checkpoint.sha256)
+        _log.info("checkpoint_written", extra={"entry": made.entry, "version": made.version})
+        return made
+
+    def fold_if_due(self) -> list[str]:
+        """Folds each site with more unfolded terms than allowed; answers which."""
+        due = self.unfolded.sites_beyond(self.fold_after)
+        for site in due:
+            self.fold(site)
+            self.unfolded.forget(site)
+        return due
+
+    def fold(self, site: str) -> Contribution:
+        """Brings the stored contribution of a site up to the newest row."""
+        with self._folding:
+            return self._fold(site)
+
+    def _fold(self, site: str) -> Contribution:
+        with self.store.read() as uow:
+            old = uow.contributions.find(site)
+            newest = uow.entries.newest()
+            through = BEFORE_FIRST if newest is None else newest.entry
+            added = [t for t in uow.entries.terms(site, after=_after(old)) if t.entry <= through]
+        if not added:
+            return old or Contribution(site, BEFORE_FIRST, None, 0)
+        total = contribution_at(self.store, self.blobs, site, through=through)
+        sha256 = None if total is None else self.blobs.contributions.put(vector_bytes(total))
+        made = Contribution(site, through, sha256, len(added) + (old.terms if old else 0))
+        with self.store.write() as uow:
+            if uow.contributions.find(site) != old:
+                # An erasure removed or folded it meanwhile: its row is the newer truth.
+                return self._superseded(sha256, site)
+            uow.contributions.save(made)
+            uow.commit()
+        self._drop_unused(old)
+        _log.info("contribution_folded", extra={"site": site, "through": through})
+        return made
+
+    def _superseded(self, sha256: str | None, site: str) -> Contribution:
+        with self.store.read() as uow:
+            present = uow.contributions.find(site)
+        self._drop_unused(Contribution(site, BEFORE_FIRST, sha256, 0))
+        return present or Contribution(site, BEFORE_FIRST, None, 0)
+
+    def _drop_unused(self, old: Contribution | None) -> None:
+        if old is None or old.sha256 is None:
+            return
+        with self.store.read() as uow:
+            used = {c.sha256 for c in uow.contributions.all()}
+            for checkpoint in uow.checkpoints.all():
+                if checkpoint.is_anchor:
+                    anchor = uow.entries.get(checkpoint.entry)
+                    used |= set(anchor.details.get("contributions", {}).values())
+        if old.sha256 not in used:
+            self.blobs.contributions.destroy(old.sha256)
+
+
+def _after(contribution: Contribution | None) -> int:
+    return BEFORE_FIRST if contribution is None else contribution.folded_through

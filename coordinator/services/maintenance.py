@@ -1,0 +1,57 @@
+"""The background work of the coordinator, in one thread: none of it is needed to be correct."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+from letheon.errors import LetheonError
+from letheon.servicekit.clock import Clock
+
+_log = logging.getLogger(__name__)
+
+
+class Maintenance:
+    """Runs each chore in turn, every so often and when woken."""
+
+    def __init__(
+        self, chores: Mapping[str, Callable[[], object]], clock: Clock, *, every_s: float
+    ) -> None:
+        self._chores = chores
+        self._clock = clock
+        self._every_s = every_s
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something changed: look now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finishes the chore at hand and ends."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def run_once(self) -> None:
+        """Every chore, once. One that fails is logged and tried again next time."""
+        for name, chore in self._chores.items():
+            try:
+                chore()
+            except LetheonError as error:
+                _log.warning("chore_failed", extra={"chore": name, "reason": error.reason})
+            except Exception:  # noqa: BLE001
+                # A chore must not end the others; the stack in the log is what wakes a human.
+                _log.exception("chore_failed", extra={"chore": name})
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self.run_once()
+            self._clock.wait(self._wake, self._every_s)
+            self._wake.clear()

@@ -1,0 +1,102 @@
+"""What a site does next, and whether what it does is still of use."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from coordinator.domain.site import Site, SiteState
+from coordinator.domain.task import Task, TaskKind
+from coordinator.domain.training_task import TrainTask, epoch_of, train_task
+from coordinator.ports import Meter, Store
+from coordinator.services.live_model import LiveModel
+from coordinator.services.presence import Presence
+from letheon.errors import UnknownTask
+from letheon.servicekit.clock import Clock
+
+_OF_ITS_ERASURE = frozenset({TaskKind.ERASE, TaskKind.AUDIT})
+
+
+@dataclass(frozen=True)
+class Polling:
+    """How often agents ask."""
+
+    retry_after_s: float = 2.0
+    jitter: float = 0.25  # share of the delay, either way
+
+
+@dataclass(frozen=True)
+class NextTask:
+    """The use cases of NextTask and Heartbeat."""
+
+    store: Store
+    live: LiveModel
+    presence: Presence
+    meter: Meter
+    clock: Clock
+    rng: random.Random
+    polling: Polling
+    federation: str
+    _draws: Iterator[int] = field(default_factory=itertools.count)
+    _abandoned: dict[str, str] = field(default_factory=dict)  # newest by site
+
+    def __call__(self, site: str, *, abandoned: str | None) -> TrainTask | Task | timedelta:
+        """A task, or how long to wait. Raises UnknownSite."""
+        with self.store.read() as uow:
+            known = uow.sites.get(site)
+            waiting = uow.tasks.waiting(site)
+        self.presence.heard(site, self.clock.now())
+        if abandoned is not None:
+            self._count_abandoned(site, abandoned)
+        if known.state is not SiteState.ACTIVE:
+            waiting = [task for task in waiting if task.kind in _OF_ITS_ERASURE]
+        if waiting:
+            return waiting[0]
+        if known.state is not SiteState.ACTIVE:
+            return self._delay()
+        return self._train(known)
+
+    def should_abandon(self, site: str, task: str | None) -> bool:
+        """Whether the task at hand is of no use any more. Raises UnknownSite."""
+        with self.store.read() as uow:
+            known = uow.sites.get(site)
+            self.presence.heard(site, self.clock.now())
+            if task is None:
+                return False
+            epoch = epoch_of(task)
+            if epoch is not None:
+                fenced = known.state is not SiteState.ACTIVE
+                return fenced or epoch != self.live.position.epoch
+            try:
+                stored = uow.tasks.get(task)
+            except UnknownTask:
+                return True
+        return stored.site != site or not stored.is_waiting
+
+    def _train(self, site: Site) -> TrainTask:
+        position = self.live.position
+        return train_task(
+            federation=self.federation,
+            site=site.id,
+            epoch=position.epoch,
+            entry=position.entry,
+            draw=next(self._draws),
+            exclusion_counter=site.exclusion_counter,
+        )
+
+    def _delay(self) -> timedelta:
+        share = 1 + self.polling.jitter * (2 * self.rng.random() - 1)
+        return timedelta(seconds=self.polling.retry_after_s * share)
+
+    def _count_abandoned(self, site: str, task: str) -> None:
+        """Counts a dropped train task once, however often the call is repeated."""
+        if epoch_of(task) is None or self._abandoned.get(site) == task:
+            return
+        self._abandoned[site] = task
+        self.meter.update("superseded")
+        with self.store.note() as uow:
+            uow.federation.count("superseded")
+            uow.commit()

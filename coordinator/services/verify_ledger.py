@@ -1,0 +1,149 @@
+"""Checks the chain from the first row and replays from the newest anchor; training goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from coordinator.domain.model import Checkpoint
+from coordinator.ports import Blobs, Store
+from coordinator.services.live_model import LiveModel, Position
+from coordinator.services.replay_start import (
+    BEFORE_FIRST,
+    add_contributions,
+    entries_after,
+    payload_reader,
+    state_at,
+)
+from letheon.errors import LedgerBroken, PayloadCorrupt, VerificationRunning
+from letheon.federation.ledger import Entry, verify_chain
+from letheon.federation.parameters import digest
+from letheon.federation.replay import ReplayState, apply, removed_sites
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Rows checked or replayed so far, of how many."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification found."""
+
+    holds: bool
+    entries: int
+    replayed_from: int
+    version: int
+    sha256_replayed: str
+    sha256_head: str
+    first_bad_entry: int | None
+    reason: str
+
+
+class VerifyLedger:
+    """The use case of VerifyLedger. One verification at a time."""
+
+    def __init__(
+        self, store: Store, blobs: Blobs, live: LiveModel, *, size: int, report_every: int = 200
+    ) -> None:
+        self._store, self._blobs, self._live = store, blobs, live
+        self._size = size
+        self._report_every = report_every
+        self._running = threading.Lock()
+
+    @contextmanager
+    def held_off(self) -> Iterator[None]:
+        """No verification runs inside: whoever destroys payloads waits for one that does."""
+        with self._running:
+            yield
+
+    def __call__(self) -> Iterator[Progress | Verdict]:
+        """Progress, then one verdict. Raises VerificationRunning."""
+        if not self._running.acquire(blocking=False):
+            raise VerificationRunning(
+                "a verification of the ledger runs already", retry_after_s=5.0
+            )
+        try:
+            yield from self._verify()
+        finally:
+            self._running.release()
+
+    def _verify(self) -> Iterator[Progress | Verdict]:
+        position, weights = self._live.snapshot()
+        expected = digest(weights)
+        del weights
+        anchor = self._newest_anchor(position)
+        start = BEFORE_FIRST if anchor is None else anchor.entry
+        rows = position.entry + 1
+        total = rows + position.entry - start
+        replayed = ""
+        try:
+            yield from self._chain(position, total)
+            state = self._start(anchor)
+            for done, _ in enumerate(self._replay(state, position), start=rows + 1):
+                if done % self._report_every == 0:
+                    yield Progress(done, total)
+            replayed = digest(state.head)
+            _compare((replayed, state.version), (expected, position.version), position)
+        except (LedgerBroken, PayloadCorrupt) as error:
+            bad = error.facts.get("entry", "")
+            yield Verdict(
+                holds=False,
+                entries=rows,
+                replayed_from=max(0, start),
+                version=position.version,
+                sha256_replayed=replayed,
+                sha256_head=expected,
+                first_bad_entry=int(bad) if bad.isdecimal() else None,
+                reason=error.message,
+            )
+            return
+        yield Progress(total, total)
+        yield Verdict(True, rows, max(0, start), position.version, replayed, expected, None, "")
+
+    def _newest_anchor(self, position: Position) -> Checkpoint | None:
+        with self._store.read() as uow:
+            anchors = [
+                c for c in uow.checkpoints.all() if c.is_anchor and c.entry <= position.entry
+            ]
+        return anchors[0] if anchors else None
+
+    def _chain(self, position: Position, total: int) -> Iterator[Progress]:
+        last: Entry | None = None
+        for row in entries_after(self._store, BEFORE_FIRST, through=position.entry):
+            last = verify_chain([row], after=last)
+            if row.entry % self._report_every == 0:
+                yield Progress(row.entry + 1, total)
+        verify_chain([], after=last, tip=position.ledger_hash)
+
+    def _start(self, anchor: Checkpoint | None) -> ReplayState:
+        if anchor is None:
+            state = ReplayState.before_first(self._size)
+        else:
+            with self._store.read() as uow:
+                row = uow.entries.get(anchor.entry)
+            if row.details.get("checkpoint_sha256") != anchor.sha256:
+                raise LedgerBroken("the anchor names another checkpoint", entry=anchor.entry)
+            state = state_at(self._store, self._blobs, anchor)
+        state.tracked = removed_sites(entries_after(self._store, state.entry))
+        add_contributions(self._store, self._blobs, state)
+        return state
+
+    def _replay(self, state: ReplayState, position: Position) -> Iterator[None]:
+        read = payload_reader(self._blobs)
+        for row in entries_after(self._store, state.entry, through=position.entry):
+            try:
+                apply(state, row, read)
+            except PayloadCorrupt as error:
+                raise LedgerBroken(f"row {row.entry}: {error.message}", entry=row.entry) from error
+            yield
+
+
+def _compare(replayed: tuple[str, int], head: tuple[str, int], position: Position) -> None:
+    if replayed != head:
+        raise LedgerBroken("the replay differs from the head", entry=position.entry)

@@ -1,0 +1,5 @@
+"""`python -m letheon.cli.demo`"""
+
+from letheon.cli.demo.command import run
+
+run()

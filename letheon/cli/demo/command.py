@@ -1,0 +1,158 @@
+"""The demo's command line and its order of events.
+
+Exit code 0 if every promise was kept, 1 if not, 78 for data that cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from letheon.cli.demo.data import Found, find_images, resplit, trimmed
+from letheon.cli.demo.memory import Usage
+from letheon.cli.demo.picture import draw
+from letheon.cli.demo.report import Run, print_report, summary
+from letheon.cli.demo.runs import Lab, reference_run, withdrawal_run
+from letheon.cli.demo.settings import DemoSettings, short
+from letheon.cli.exits import ExitCode, advice, exit_code
+from letheon.cli.screen import console, say
+from letheon.errors import LetheonError
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(envvar="LETHEON_DATA", help="A .npz, or a folder to look in.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the file in the folder, or synthetic.")
+    ] = None,
+    method: Annotated[str, typer.Option(envvar="METHOD")] = "removal",
+    calibrate: Annotated[bool, typer.Option("--calibrate", envvar="CALIBRATE")] = False,
+    with_retrain: Annotated[
+        bool, typer.Option("--with-retrain", help="Also train without the site, to compare.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Table, picture, certificate, logs.")] = Path(
+        "out/demo"
+    ),
+    official_split: Annotated[
+        bool, typer.Option("--official-split", help="The file's own test images.")
+    ] = False,
+    short_story: Annotated[bool, typer.Option("--short", help="Smaller, for CI.")] = False,
+    kill_coordinator: Annotated[
+        bool, typer.Option("--kill-coordinator", help="kill -9 it during training.")
+    ] = False,
+) -> None:
+    """Five hospitals train, one withdraws, the model forgets it; real processes throughout."""
+    settings = DemoSettings(
+        method=method,
+        calibrate=calibrate,
+        with_retrain=with_retrain,
+        kill_coordinator=kill_coordinator,
+        seed=seed,
+        out=out,
+        official_split=official_split,
+    )
+    settings = short(settings) if short_story else settings
+    try:
+        with _terminated_as_interrupt():
+            found = find_images(data, dataset, seed=seed, download_to=out / "download")
+            kept = _tell(settings, found)
+    except LetheonError as error:
+        stderr = console(stderr=True)
+        stderr.print(f"{error.message}. {advice(error)}", markup=False)
+        stderr.print(f"Logs are in {out / 'federation' / 'logs'}.", markup=False)
+        raise typer.Exit(int(exit_code(error))) from error
+    except KeyboardInterrupt:
+        say(f"Stopped; no process is left. Logs are in {out / 'federation' / 'logs'}.")
+        raise typer.Exit(130) from None
+    raise typer.Exit(int(ExitCode.OK if kept else ExitCode.DOES_NOT_HOLD))
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does: everything it started is stopped."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _tell(settings: DemoSettings, found: Found) -> bool:
+    began = time.monotonic()
+    out = settings.out
+    for stale in ("federation", "retrained"):
+        shutil.rmtree(out / stale, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    dataset = trimmed(
+        found.dataset if settings.official_split else resplit(found.dataset, seed=settings.seed),
+        training=settings.training_images,
+        test=settings.test_images,
+        seed=settings.seed,
+    )
+    say(f"{found.origin}")
+    split = "official split" if settings.official_split else "split anew"
+    say(
+        f"{dataset.name}: {len(dataset.training)} training and {len(dataset.test)} test images, "
+        f"{dataset.classes} classes, {split}, "
+        f"small CNN, {settings.sites} sites"
+    )
+    with Usage() as usage:
+        lab = Lab(settings, dataset, began)
+        outcome = withdrawal_run(lab)
+        reference = reference_run(lab, outcome) if settings.with_retrain else None
+    run = Run(
+        settings=settings,
+        origin=found.origin,
+        dataset=dataset.name,
+        images={"training": len(dataset.training), "test": len(dataset.test)},
+        told=outcome.told,
+        counts=outcome.counts,
+        promises=outcome.promises,
+        series=outcome.series,
+        reference=reference,
+        usage=usage,
+        total_s=time.monotonic() - began,
+    )
+    _publish(run)
+    return all(promise.kept for promise in run.promises)
+
+
+def _publish(run: Run) -> None:
+    out, erasure = run.settings.out, run.told.erasure
+    (out / "summary.json").write_text(json.dumps(summary(run), indent=2) + "\n")
+    promoted = erasure.attempts[-1].version if erasure.HasField("promoted_at") else None
+    draw(
+        out / "demo.png",
+        run.series,
+        title=f"{run.dataset}: {erasure.site} withdraws, {erasure.method}",
+        removed_at=erasure.removal.version_after if erasure.HasField("removal") else None,
+        promoted_at=promoted,
+        reference=run.reference,
+    )
+    print_report(run)
+    files = ["summary.json", "demo.png"]
+    files += ["certificate.json"] if run.told.certificate is not None else []
+    say(f"Written to {out}: {', '.join(files)}; logs in {out / 'federation' / 'logs'}.")
+
+
+def run() -> None:
+    """Entry point."""
+    app()

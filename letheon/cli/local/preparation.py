@@ -1,0 +1,138 @@
+"""Making a federation on one machine: plan, initial weights, and what each site holds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from letheon.cli.local.dataset import Dataset
+from letheon.cli.local.folder import FederationFolder, Made, write_marker
+from letheon.cli.local.toml_text import TomlTable, toml_text
+from letheon.errors import BadConfig
+from letheon.federation.plan import load_plan
+from letheon.imaging.partition import dirichlet_partition
+from letheon.imaging.records import Records
+from letheon.imaging.sources.npz import write_npz
+
+RECORDS_FILE = "records.npz"
+CALIBRATION_FILE = "calibration.npz"
+AUDIT_FILE = "audit.npz"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to make.
+
+    `alter` may change the shard of a site before it is written. The shares of sites that are
+    left out are dealt and then dropped: the others hold what they would hold beside them.
+    """
+
+    sites: int
+    alpha: float
+    seed: int
+    plan: Path | None = None
+    alter: Callable[[str, Records], Records] = lambda _site, records: records
+    left_out: frozenset[str] = frozenset()
+
+    @property
+    def site_ids(self) -> tuple[str, ...]:
+        """site-1, site-2, ..."""
+        return tuple(f"site-{number}" for number in range(1, self.sites + 1))
+
+
+def draft_of(dataset: Dataset, settings: Mapping[str, TomlTable] | None = None) -> TomlTable:
+    """A plan for a data set: a small GroupNorm network, asynchronous merging by age."""
+    channels, height, width = dataset.image_shape
+    draft: dict[str, object] = {
+        "name": dataset.name.replace("_", "-").lower(),
+        "classes": dataset.classes,
+        "class_names": list(dataset.training.class_names),
+        "encoding": "float32",
+        "model": {"plugin": "small_cnn", "arguments": {"width": 16}},
+        "image": {"channels": channels, "height": height, "width": width},
+        "strategy": {
+            "plugin": "fedasync",
+            "arguments": {"server_learning_rate": 0.6, "staleness": "polynomial"},
+        },
+        **(settings or {}),
+    }
+    return draft  # type: ignore[return-value]
+
+
+def prepare(
+    folder: FederationFolder,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    settings: Mapping[str, TomlTable] | None = None,
+) -> Made:
+    """Writes everything a federation needs before its first start, the marker last.
+
+    The training split is dealt to the sites by a Dirichlet distribution over labels; the
+    validation split is halved into calibration and audit images for the calibrator; the test
+    split is left out.
+
+    Raises BadConfig for a plan that cannot be built, BadData for a split that is too small.
+    """
+    if recipe.plan is not None:
+        load_plan(recipe.plan)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    if recipe.plan is not None:
+        shutil.copyfile(recipe.plan, folder.draft)
+    else:
+        folder.draft.write_text(toml_text(draft_of(dataset, settings)))
+    _initialise(folder, recipe.seed)
+    shares = dirichlet_partition(
+        dataset.training.labels,
+        recipe.sites,
+        recipe.alpha,
+        recipe.seed,
+        groups=dataset.training.patients,
+    )
+    for site, indices in zip(recipe.site_ids, shares, strict=True):
+        if site in recipe.left_out:
+            continue
+        shard = recipe.alter(site, dataset.training.select(indices))
+        write_npz(folder.site(site) / RECORDS_FILE, shard)
+    calibration, audit = halves(dataset.validation, recipe.seed)
+    write_npz(folder.calibrator / CALIBRATION_FILE, calibration)
+    write_npz(folder.calibrator / AUDIT_FILE, audit)
+    present = tuple(site for site in recipe.site_ids if site not in recipe.left_out)
+    made = Made(present, dataset.name, recipe.seed, recipe.alpha)
+    write_marker(folder, made)
+    return made
+
+
+def halves(records: Records, seed: int) -> tuple[Records, Records]:
+    """Two halves of the records, disjoint by patient where patients are known."""
+    groups = records.groups()
+    order = np.random.default_rng(seed).permutation(np.unique(groups))
+    first = set(order[: len(order) // 2].tolist())
+    mask = np.array([group in first for group in groups], dtype=np.bool_)
+    return records.select(mask), records.select(~mask)
+
+
+def _initialise(folder: FederationFolder, seed: int) -> None:
+    """Runs `letheon federation init` as its own process: torch stays out of this one."""
+    shutil.rmtree(folder.federation, ignore_errors=True)
+    partial = folder.root / "federation.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    arguments = ["federation", "init", str(folder.draft), "--out", str(partial)]
+    done = subprocess.run(
+        [sys.executable, "-m", "letheon.cli", *arguments, "--seed", str(seed)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    if done.returncode != 0:
+        first = next((line for line in done.stderr.splitlines() if line.strip()), "no reason given")
+        raise BadConfig(first.strip().removeprefix("letheon: ").rstrip("."), path=folder.draft)
+    partial.rename(folder.federation)

@@ -1,0 +1,248 @@
+"""Starting, watching and stopping the processes of a federation on one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from letheon.cli.local import configs
+from letheon.cli.local.folder import FederationFolder
+from letheon.cli.remote import Remote, connect
+from letheon.errors import BadConfig, Unavailable
+from letheon.servicekit.backoff import Backoff
+from letheon.servicekit.embedded_redis import EmbeddedRedis
+from letheon.servicekit.processes import Child
+from letheon.v1 import federation_pb2
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 0.1
+# A service that ran this long was healthy: its next restart waits as briefly as its first.
+_HEALTHY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast the sites train: seconds from the start of one local training to the next."""
+
+    seconds: float = 0.0
+    by_site: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, site: str) -> float:
+        """Seconds of one site."""
+        return self.by_site.get(site, self.seconds)
+
+
+@dataclass
+class _Kept:
+    """A child with what its restarts need."""
+
+    child: Child
+    backoff: Backoff
+    started: float
+    again_at: float | None = None
+
+
+class LocalFederation:
+    """Redis, coordinator, calibrator and one agent a site, as real processes.
+
+    Used as a context manager: entering starts all of it and returns once the coordinator
+    serves; leaving stops all of it, the last one started first. `tend` restarts what died.
+    """
+
+    def __init__(
+        self,
+        folder: FederationFolder,
+        sites: Sequence[str],
+        *,
+        port: int = 0,
+        pace: Pace | None = None,
+        agent_start_s: float = 0.0,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.folder = folder
+        self.sites = tuple(sites)
+        self.port = port or free_port()
+        self._asked_for_port = bool(port)
+        self._pace = pace or Pace()
+        self._agent_start_s = agent_start_s
+        self._say = say
+        self._redis = EmbeddedRedis(folder.redis)
+        self._kept: dict[str, _Kept] = {}
+
+    @property
+    def address(self) -> str:
+        """host:port of the coordinator."""
+        return f"{configs.HOST}:{self.port}"
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        if self._asked_for_port:
+            check_port(self.port)
+        self._redis.start()
+        url = self._redis.url
+        path = configs.write_coordinator(self.folder, port=self.port, redis_url=url)
+        self._launch("coordinator", "coordinator", path)
+        self._await_coordinator()
+        path = configs.write_calibrator(self.folder, coordinator=self.address, redis_url=url)
+        self._launch("calibrator", "calibrator", path)
+        for number, site in enumerate(self.sites):
+            if number and self._agent_start_s:
+                time.sleep(self._agent_start_s)
+            training = {"min_interval_seconds": self._pace.of(site)}
+            path = configs.write_agent(
+                self.folder, site, coordinator=self.address, settings=training
+            )
+            self._launch(site, "client_agent", path)
+
+    def _launch(self, name: str, module: str, config: Path) -> None:
+        child = Child(
+            [sys.executable, "-m", module, "--config", config],
+            name=name,
+            log_path=self.folder.logs / f"{name}.log",
+            env=_environment(),
+        )
+        self._kept[name] = _Kept(child.start(), Backoff(base_s=0.5, cap_s=30.0), time.monotonic())
+
+    def _await_coordinator(self) -> None:
+        end = time.monotonic() + START_SECONDS
+        child = self._kept["coordinator"].child
+        with connect(self.address) as remote:
+            while not is_up(remote):
+                if child.poll() is not None:
+                    raise BadConfig(f"the coordinator ended at its start: {why_ended(child)}")
+                if time.monotonic() > end:
+                    raise Unavailable(
+                        f"the coordinator did not answer within {START_SECONDS:.0f} s; "
+                        f"its log is {child.log_path}"
+                    )
+                time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def tend(self) -> None:
+        """Restarts every process that died, each with back-off, and says so."""
+        self._tend_redis()
+        now = time.monotonic()
+        for name, kept in self._kept.items():
+            status = kept.child.poll()
+            if status is None:
+                continue
+            if kept.again_at is None:
+                if now - kept.started > _HEALTHY_SECONDS:
+                    kept.backoff.reset()
+                delay = kept.backoff.next_s()
+                kept.again_at = now + delay
+                self._say(
+                    f"{name} ended ({_status_text(status)}): {why_ended(kept.child)}; "
+                    f"restart in {delay:.1f} s"
+                )
+            elif now >= kept.again_at:
+                kept.child.start()
+                kept.started, kept.again_at = now, None
+                self._say(f"{name} restarted")
+
+    def _tend_redis(self) -> None:
+        if self._redis.child.poll() is not None:
+            port = int(self._redis.url.rpartition(":")[2].partition("/")[0])
+            self._say("redis ended; restarting it on the same port")
+            self._redis = EmbeddedRedis(self.folder.redis, port=port).start()
+
+    def child(self, name: str) -> Child:
+        """A running process, by name: coordinator, calibrator, or a site."""
+        return self._kept[name].child
+
+    def stop(self) -> None:
+        """Stops everything in reverse order: agents first, Redis last. Repeating it is harmless."""
+        self.stop_agents()
+        for name in ("calibrator", "coordinator"):
+            if name in self._kept:
+                _stop(self._kept.pop(name).child)
+        self._redis.stop()
+
+    def stop_agents(self) -> None:
+        """Stops the agents, told together: each may take some seconds to end its task."""
+        agents = [self._kept.pop(name) for name in self.sites if name in self._kept]
+        stoppers = [threading.Thread(target=_stop, args=(kept.child,)) for kept in reversed(agents)]
+        for thread in stoppers:
+            thread.start()
+        for thread in stoppers:
+            thread.join()
+
+
+def _stop(child: Child) -> None:
+    child.stop(STOP_SECONDS)
+
+
+def is_up(remote: Remote) -> bool:
+    """Whether the coordinator answers."""
+    try:
+        remote.federation.GetFederation(federation_pb2.GetFederationRequest(), timeout=2.0)
+    except Unavailable:
+        return False
+    return True
+
+
+def why_ended(child: Child) -> str:
+    """The last thing an ended service said, for one line."""
+    lines = [line for line in child.log_tail(20).splitlines() if line.strip()]
+    for line in reversed(lines):
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            return line.strip()
+        if isinstance(event, dict) and event.get("level") in ("error", "critical"):
+            said = (event.get(key) for key in ("message", "why", "text", "error", "event"))
+            return str(next((text for text in said if text), line))
+    return f"no reason in {child.log_path}"
+
+
+def _status_text(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit code {status}"
+
+
+def _environment() -> dict[str, str]:
+    """Our environment without LETHEON_ variables: they would override every service's file.
+
+    LETHEON_DATA means the demo's images and LETHEON_COORDINATOR the command's coordinator; an
+    agent has settings of the same names.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LETHEON_")}
+    direct = f"{configs.HOST},localhost"
+    return {**kept, "no_grpc_proxy": direct, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def check_port(port: int) -> None:
+    """Raises BadConfig if something listens on the port already."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((configs.HOST, port))
+        except OSError as error:
+            raise BadConfig(
+                f"port {port} cannot be used ({error.strerror}); choose another --port",
+                port=port,
+            ) from error
+
+
+def free_port() -> int:
+    """A port nobody listens on at this moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((configs.HOST, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,117 @@
+"""Ed25519 keys and the canonical bytes that are signed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from letheon.errors import BadConfig, BadSignature
+
+
+def canonical_json(value: object) -> bytes:
+    """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes.
+
+    Raises ValueError for NaN and infinities, TypeError for what is not JSON.
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode()
+
+
+class SigningKey:
+    """A private Ed25519 key."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+
+    @classmethod
+    def load_or_create(cls, path: Path | str) -> SigningKey:
+        """The key in the PEM file; makes it, readable by its owner only, if there is none.
+
+        Two processes that start together end up with the same key. Raises BadConfig if the file
+        is not an Ed25519 key or may be read by everybody.
+        """
+        path = Path(path)
+        if not path.exists():
+            _create(path)
+        try:
+            if path.stat().st_mode & stat.S_IRWXO:
+                raise BadConfig(f"everybody may open the key {path}: chmod 0600 is due", path=path)
+            private = load_pem_private_key(path.read_bytes(), password=None)
+        except OSError as error:
+            raise BadConfig(f"the key {path} cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise BadConfig(f"{path} is no unencrypted private key in PEM form") from error
+        if not isinstance(private, Ed25519PrivateKey):
+            raise BadConfig(f"{path} is a key, but not an Ed25519 key", path=path)
+        return cls(private)
+
+    def sign(self, content: bytes) -> bytes:
+        """The signature, 64 bytes."""
+        return self._private.sign(content)
+
+    @property
+    def public_pem(self) -> str:
+        """The public key, PEM."""
+        public = self._private.public_key()
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    @property
+    def key_id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the raw public key."""
+        raw = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def verify(public_pem: str | bytes, content: bytes, signature: bytes) -> None:
+    """Returns if the signature is right; raises BadSignature if it is not, or the key is none."""
+    pem = public_pem.encode() if isinstance(public_pem, str) else public_pem
+    try:
+        public = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadSignature("the public key is not in PEM form") from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise BadSignature("the public key is not an Ed25519 key")
+    try:
+        public.verify(signature, content)
+    except InvalidSignature:
+        raise BadSignature("the signature does not fit these bytes and this key") from None
+
+
+def _create(path: Path) -> None:
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            # Unlike a rename, a link never replaces the key of a process that was faster.
+            path.hardlink_to(draft)
+        except FileExistsError:
+            return
+        finally:
+            draft.unlink()
+    except OSError as error:
+        raise BadConfig(f"the key {path} cannot be made: {error.strerror}", path=path) from error

@@ -1,0 +1,163 @@
+"""Projected gradient ascent: the target's part of AFU-IC, run by the subject's own agent.
+
+From a reference model w_ref, steps of SGD on -CE over the records to erase, each projected back
+into the L2 ball around w_ref with radius^2 = mean_j ||w_ref - w_rand_j||^2 / c over a few random
+networks (Halimi et al., arXiv 2207.05521, whose code AFU-IC builds on; c = 9, 10 networks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from letheon.errors import BadConfig, BadData
+from letheon.imaging.records import Records
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+InitialFactory = Callable[[int], "nn.Module"]  # seed -> network with fresh random weights
+
+_BATCH = 32
+_CHECK_BATCH = 256
+
+
+@dataclass(frozen=True)
+class AscentParameters:
+    """What the task's `parameters_json` may hold."""
+
+    learning_rate: float = 1e-3
+    steps: int = 24
+    momentum: float = 0.9
+    clip_norm: float = 5.0  # of the gradient
+    radius_divisor: float = 9.0
+    random_networks: int = 10
+
+    def __post_init__(self) -> None:
+        """Raises BadConfig for a value out of range."""
+        if min(self.learning_rate, self.clip_norm, self.radius_divisor) <= 0:
+            raise BadConfig("ascent: rate, clip norm and radius divisor are above 0")
+        if min(self.steps, self.random_networks) < 1 or not 0 <= self.momentum < 1:
+            raise BadConfig("ascent: steps and networks are at least 1, momentum is in [0, 1)")
+
+
+@dataclass(frozen=True)
+class AscentOutcome:
+    """What the ascent did; the weights are in the module."""
+
+    steps: int
+    loss_before: float  # mean cross-entropy over all records, nats
+    loss_after: float
+
+
+def ascend(
+    module: nn.Module,
+    records: Records,
+    parameters: Mapping[str, Any],
+    seed: int,
+    initial_factory: InitialFactory,
+) -> AscentOutcome:
+    """Ascends in place. Same weights, records, parameters and seed give the same weights.
+
+    Evaluation mode throughout, so that dropout does not add noise to the direction. Raises
+    BadData without records, BadConfig for a parameter unknown or out of range.
+    """
+    import torch
+
+    settings = _read(parameters)
+    if len(records) == 0:
+        raise BadData("there are no records to erase")
+    was_training = module.training
+    module.eval()
+    weights = list(module.parameters())
+    reference = [weight.detach().clone() for weight in weights]
+    radius = _radius(reference, settings, seed, initial_factory)
+    before = _mean_loss(module, records)
+    optimiser = torch.optim.SGD(
+        weights, lr=settings.learning_rate, momentum=settings.momentum, maximize=True
+    )
+    for images, labels in _batches(records, settings.steps, seed):
+        loss = torch.nn.functional.cross_entropy(module(images), labels)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(weights, settings.clip_norm)
+        optimiser.step()
+        _project(weights, reference, radius)
+    after = _mean_loss(module, records)
+    module.train(was_training)
+    return AscentOutcome(settings.steps, before, after)
+
+
+def _read(parameters: Mapping[str, Any]) -> AscentParameters:
+    try:
+        return AscentParameters(**parameters)
+    except TypeError as error:
+        known = ", ".join(AscentParameters.__dataclass_fields__)
+        raise BadConfig(f"ascent takes {known}: {error}") from error
+
+
+def _radius(
+    reference: list[torch.Tensor],
+    settings: AscentParameters,
+    seed: int,
+    initial_factory: InitialFactory,
+) -> float:
+    squares = [
+        _squared_distance(list(initial_factory(seed + index).parameters()), reference)
+        for index in range(settings.random_networks)
+    ]
+    return math.sqrt(sum(squares) / len(squares) / settings.radius_divisor)
+
+
+def _squared_distance(weights: list[nn.Parameter], reference: list[torch.Tensor]) -> float:
+    """Accumulated in float64: differences of many small terms."""
+    return sum(
+        float((weight.detach().double() - origin.double()).square().sum())
+        for weight, origin in zip(weights, reference, strict=True)
+    )
+
+
+def _project(weights: list[nn.Parameter], reference: list[torch.Tensor], radius: float) -> None:
+    import torch
+
+    distance = math.sqrt(_squared_distance(weights, reference))
+    if distance <= radius:
+        return
+    share = radius / distance
+    with torch.no_grad():
+        for weight, origin in zip(weights, reference, strict=True):
+            weight.copy_(origin + share * (weight - origin))
+
+
+def _batches(
+    records: Records, steps: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """`steps` batches, without replacement within a pass over the records."""
+    import torch
+
+    generator = np.random.default_rng(seed)
+    size = min(_BATCH, len(records))
+    order = np.empty(0, dtype=np.int64)
+    for _ in range(steps):
+        if len(order) < size:
+            order = generator.permutation(len(records))
+        rows, order = order[:size], order[size:]
+        yield torch.from_numpy(records.images[rows]), torch.from_numpy(records.labels[rows])
+
+
+def _mean_loss(module: nn.Module, records: Records) -> float:
+    import torch
+
+    total = 0.0
+    with torch.no_grad():
+        for start in range(0, len(records), _CHECK_BATCH):
+            rows = slice(start, start + _CHECK_BATCH)
+            labels = torch.from_numpy(records.labels[rows])
+            logits = module(torch.from_numpy(records.images[rows]))
+            total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+    return total / len(records)

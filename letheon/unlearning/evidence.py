@@ -1,0 +1,163 @@
+"""The forget statistic: how much easier a model finds erased records than control records.
+
+Control records are from the same site and were never trained on, so the null is known: no
+difference. Numpy only; the agent's training child computes it and only aggregates leave the site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from letheon.errors import BadData
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+FALSE_POSITIVE_RATE = 0.01
+_CONTROLS_PER_FALSE_POSITIVE = 100
+INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
+
+
+@dataclass(frozen=True)
+class ForgetStatistic:
+    """One model version, erased records against control records."""
+
+    erased_records: int
+    control_records: int
+    auc: float  # of -loss, erased against control; 0.5 = indistinguishable
+    auc_low: float  # 95 % bootstrap interval, by patient where patients are known
+    auc_high: float
+    tpr_at_1pct_fpr: float
+    accuracy_erased: float
+    accuracy_control: float
+    accuracy_gap_low: float  # 95 % bootstrap interval of erased - control
+    accuracy_gap_high: float
+    mean_loss_erased: float
+    mean_loss_control: float
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One side of the comparison, with what the bootstrap resamples."""
+
+    scores: Floats  # [n] -loss
+    correct: Floats  # [n] 0 or 1
+    units: Integers  # [n] index of the patient (or of the record itself)
+    unit_count: int
+
+    def resample(self, rng: np.random.Generator) -> Floats:
+        """Weights [n]: how often each record is in one resample of the units."""
+        drawn = rng.integers(0, self.unit_count, self.unit_count)
+        weights: Floats = np.bincount(drawn, minlength=self.unit_count).astype(np.float64)
+        return weights[self.units]
+
+
+def forget_statistic(
+    erased_losses: npt.ArrayLike,
+    control_losses: npt.ArrayLike,
+    erased_correct: npt.ArrayLike,
+    control_correct: npt.ArrayLike,
+    erased_patients: Sequence[str] | None,
+    control_patients: Sequence[str] | None,
+    *,
+    resamples: int,
+    seed: int,
+) -> ForgetStatistic:
+    """Compares losses [n] and [m] and correctness of both groups.
+
+    Intervals: percentile bootstrap, resampling patients within each group (records where patients
+    are unknown). Raises BadData for an empty group, differing lengths or a loss that is not
+    finite.
+    """
+    erased = _group("erased", erased_losses, erased_correct, erased_patients)
+    control = _group("control", control_losses, control_correct, control_patients)
+    levels, inverse = np.unique(
+        np.concatenate([erased.scores, control.scores]), return_inverse=True
+    )
+    split = len(erased.scores)
+    ranks = (inverse[:split], inverse[split:], len(levels))
+    aucs, gaps = _bootstrap(erased, control, ranks, resamples, seed)
+    ones = (np.ones(split), np.ones(len(control.scores)))
+    auc_low, auc_high = np.percentile(aucs, INTERVAL)
+    gap_low, gap_high = np.percentile(gaps, INTERVAL)
+    return ForgetStatistic(
+        erased_records=split,
+        control_records=len(control.scores),
+        auc=_auc(*ranks, *ones),
+        auc_low=float(auc_low),
+        auc_high=float(auc_high),
+        tpr_at_1pct_fpr=_true_positive_rate(erased.scores, control.scores),
+        accuracy_erased=float(erased.correct.mean()),
+        accuracy_control=float(control.correct.mean()),
+        accuracy_gap_low=float(gap_low),
+        accuracy_gap_high=float(gap_high),
+        mean_loss_erased=float(-erased.scores.mean()),
+        mean_loss_control=float(-control.scores.mean()),
+    )
+
+
+def _group(
+    name: str, losses: npt.ArrayLike, correct: npt.ArrayLike, patients: Sequence[str] | None
+) -> _Group:
+    scores = -np.asarray(losses, dtype=np.float64)
+    right = np.asarray(correct, dtype=np.float64)
+    if scores.ndim != 1 or scores.size == 0:
+        raise BadData(f"the forget statistic needs at least one {name} record", group=name)
+    if right.shape != scores.shape or (patients is not None and len(patients) != scores.size):
+        raise BadData(f"losses, correctness and patients of {name} differ in length", group=name)
+    if not np.isfinite(scores).all():
+        raise BadData(f"a loss of the {name} records is not finite", group=name)
+    if patients is None:
+        return _Group(scores, right, np.arange(scores.size), scores.size)
+    known, units = np.unique(np.asarray(patients), return_inverse=True)
+    return _Group(scores, right, units.astype(np.int64), len(known))
+
+
+def _auc(
+    erased: npt.NDArray[np.intp],
+    control: npt.NDArray[np.intp],
+    levels: int,
+    erased_weights: Floats,
+    control_weights: Floats,
+) -> float:
+    """Weighted probability that an erased record scores above a control record, ties half."""
+    above = np.bincount(erased, erased_weights, levels)
+    below = np.bincount(control, control_weights, levels)
+    lower = np.cumsum(below) - below
+    pairs = float(erased_weights.sum() * control_weights.sum())
+    return float(above @ (lower + 0.5 * below)) / pairs
+
+
+def _bootstrap(
+    erased: _Group,
+    control: _Group,
+    ranks: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int],
+    resamples: int,
+    seed: int,
+) -> tuple[Floats, Floats]:
+    """AUC and accuracy gap of each resample, both [resamples]."""
+    if resamples < 1:
+        raise BadData("the bootstrap needs at least one resample")
+    rng = np.random.default_rng(seed)
+    aucs, gaps = np.empty(resamples), np.empty(resamples)
+    for index in range(resamples):
+        of_erased, of_control = erased.resample(rng), control.resample(rng)
+        aucs[index] = _auc(*ranks, of_erased, of_control)
+        gaps[index] = np.average(erased.correct, weights=of_erased) - np.average(
+            control.correct, weights=of_control
+        )
+    return aucs, gaps
+
+
+def _true_positive_rate(erased: Floats, control: Floats) -> float:
+    """Share of erased records above a threshold that at most 1 % of the controls exceed.
+
+    With fewer than 100 control records the threshold is the highest control score.
+    """
+    allowed = control.size // _CONTROLS_PER_FALSE_POSITIVE
+    threshold = np.sort(control)[::-1][allowed]
+    return float((erased > threshold).mean())

@@ -1,0 +1,160 @@
+"""What a certificate says: composed from the numbers of one erasure, as canonical JSON.
+
+It claims no more than was done and measured, and lists what it does not prove.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from letheon.unlearning.certificate import FORMAT, commitment
+from letheon.unlearning.gate import FORGETTING, Judgement, Verdict
+from letheon.unlearning.method import Offer
+
+VERIFIED = "influence removed and statistically verified"
+NOT_VERIFIED = "influence removed, not statistically verified"
+SUPPRESSED = "influence suppressed and statistically verified; the contribution was not subtracted"
+
+
+@dataclass(frozen=True)
+class Filing:
+    """The request, as filed."""
+
+    erasure: str  # erasures/{erasure}
+    request_id: str
+    site: str  # sites/{site}
+    legal_basis: str
+    level: str
+    method: str
+    requested_at: datetime
+    fenced_at: datetime
+    deadline: datetime
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the removal did to the head, and what was promoted in the end."""
+
+    epoch: int
+    version_before: int
+    version_after: int
+    version_promoted: int
+    sha256_before: str
+    sha256_after: str
+    sha256_promoted: str
+    subtracted: bool
+    contribution_norm: float
+    head_norm_before: float
+    removed_entries: int
+    voided_entries: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the gate saw and what the method did on the way."""
+
+    judgement: Judgement
+    attempt: int  # number of the passing attempt, from 1
+    accepted_since_removal: int
+    steps: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # of the method, in order
+
+
+def compose(
+    filing: Filing,
+    change: Change,
+    findings: Findings,
+    offer: Offer,
+    *,
+    process: Mapping[str, Any],
+    plan_digest: str,
+    salt: str,
+    promoted_at: datetime,
+    signed_at: datetime,
+) -> dict[str, Any]:
+    """The statement. `process` is the coordinator's evidence of the passing attempt."""
+    return {
+        "format": FORMAT,
+        "federation": {"plan_digest": plan_digest},
+        "erasure": filing.erasure,
+        "request_id": filing.request_id,
+        "subject": {
+            "site": filing.site,
+            "salt": salt,
+            "commitment": commitment(filing.site, salt),
+        },
+        "legal_basis": filing.legal_basis,
+        "level": filing.level,
+        "claim": claim(findings.judgement, offer),
+        "method": {"name": offer.name, "steps": [dict(step) for step in findings.steps]},
+        "times": {
+            "requested_at": _stamp(filing.requested_at),
+            "fenced_at": _stamp(filing.fenced_at),
+            "promoted_at": _stamp(promoted_at),
+            "deadline": _stamp(filing.deadline),
+        },
+        "deadline_met": promoted_at <= filing.deadline,
+        "model": asdict(change),
+        "process": dict(process),
+        "gate": {
+            "attempt": findings.attempt,
+            "accepted_since_removal": findings.accepted_since_removal,
+            "verdict": findings.judgement.verdict.value,
+            "reason": findings.judgement.reason,
+            "tests": [
+                {
+                    "name": test.name,
+                    "verdict": test.verdict.value,
+                    "positive_control_fired": test.positive_control_fired,
+                    "detail": test.detail,
+                    "numbers": dict(test.numbers),
+                }
+                for test in findings.judgement.tests
+            ],
+        },
+        "what_is_not_proven": not_proven(findings, offer),
+        "signed_at": _stamp(signed_at),
+    }
+
+
+def claim(judgement: Judgement, offer: Offer) -> str:
+    """The sentence of what was achieved."""
+    if not offer.subtracts:
+        return SUPPRESSED
+    return VERIFIED if judgement.statistically_verified else NOT_VERIFIED
+
+
+def not_proven(findings: Findings, offer: Offer) -> list[str]:
+    """What a reader must not conclude."""
+    sentences = [
+        "That the model equals one trained without the subject: it was not retrained, and no test "
+        "of a model proves deletion; the recorded process is the primary evidence.",
+        "That nothing indirect is left: other sites' deltas were computed on models that had "
+        "learned from the subject, and only the tests listed here measure what that left.",
+        "That no single record can be told: the tests compare averages over all erased records.",
+        "That copies of earlier versions outside the coordinator are gone: the recipients that "
+        "took one away are listed in the process section.",
+    ]
+    if not offer.subtracts:
+        sentences.append(
+            "That the influence left the weights: the method suppresses it, and later training "
+            "may bring it back."
+        )
+    if findings.attempt > 1:
+        sentences.append(
+            f"The tests were run {findings.attempt} times until they passed; intervals are not "
+            "corrected for that."
+        )
+    sentences += [
+        f"{test.name} was inconclusive: {test.detail}"
+        for test in findings.judgement.tests
+        if test.name in FORGETTING and test.verdict is Verdict.INCONCLUSIVE
+    ]
+    return sentences
+
+
+def _stamp(moment: datetime) -> str:
+    """ISO 8601 in UTC, to the microsecond."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

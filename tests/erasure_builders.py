@@ -1,0 +1,246 @@
+"""Shared by the tests of erasures: a coordinator with a queue in memory, and a calibrator's steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from builders import Client, a_config, a_federation, a_vector, messages
+
+from coordinator.bootstrap import Coordinator, build
+from letheon.federation.encoding import decode
+from letheon.federation.parameters import Vector
+from letheon.federation.plan import Plan
+from letheon.servicekit.clock import Clock
+from letheon.servicekit.erasure_queue import MemoryErasureQueue
+from letheon.servicekit.signing import SigningKey, canonical_json
+from letheon.unlearning.certificate import FORMAT, commitment, sign
+from letheon.v1 import (
+    certificates_pb2_grpc,
+    erasures_pb2,
+    erasures_pb2_grpc,
+    ledger_pb2,
+    models_pb2,
+    training_pb2,
+)
+
+PASS = erasures_pb2.Attempt.PASS
+FAIL = erasures_pb2.Attempt.FAIL
+
+
+@dataclass
+class Federation:
+    """A coordinator that serves, its queue, and everybody who calls it."""
+
+    coordinator: Coordinator
+    client: Client
+    queue: MemoryErasureQueue
+    erasures: erasures_pb2_grpc.ErasuresStub
+    jobs: erasures_pb2_grpc.ErasureJobsStub
+    certificates: certificates_pb2_grpc.CertificatesStub
+    data: Path
+
+    @property
+    def head(self) -> Vector:
+        """A copy of the live head [d]."""
+        return self.coordinator.core.live.snapshot()[1]
+
+    @property
+    def version(self) -> int:
+        return self.coordinator.core.live.position.version
+
+    @property
+    def epoch(self) -> int:
+        return self.coordinator.core.live.position.epoch
+
+    def train(self, *sites: str, seed: int = 0) -> list[training_pb2.Receipt]:
+        """One delta of each, from the present head."""
+        return [
+            self.client.push(
+                site, a_vector(seed + 7 * i), base_version=self.version, epoch=self.epoch
+            )
+            for i, site in enumerate(sites, start=1)
+        ]
+
+    def request(self, site: str, request_id: str = "r1", **more: Any) -> erasures_pb2.Erasure:
+        return self.erasures.RequestErasure(
+            erasures_pb2.RequestErasureRequest(
+                request_id=request_id,
+                site=f"sites/{site}",
+                **{"legal_basis": "GDPR-17-1-b", **more},
+            )
+        )
+
+    def get(self, name: str) -> erasures_pb2.Erasure:
+        return self.erasures.GetErasure(erasures_pb2.GetErasureRequest(name=name))
+
+    def job(self, name: str, holder: str = "calibrator-1") -> Job:
+        """Claims it."""
+        claim = self.jobs.ClaimErasure(
+            erasures_pb2.ClaimErasureRequest(name=name, holder=holder)
+        )
+        return Job(self, name, claim.fencing_token)
+
+    def download(self, name: str) -> tuple[models_pb2.Model, Vector]:
+        parts = list(
+            self.client.models.DownloadModel(models_pb2.DownloadModelRequest(name=name))
+        )
+        data = b"".join(part.chunk.data for part in parts[1:])
+        return parts[0].header, decode(data, "float32")
+
+    def verify_ledger(self) -> ledger_pb2.LedgerVerdict:
+        *_, last = self.client.ledger.VerifyLedger(ledger_pb2.VerifyLedgerRequest())
+        return last.verdict
+
+    def rows(self) -> list[ledger_pb2.Entry]:
+        request = ledger_pb2.ListEntriesRequest(page_size=1000)
+        return list(self.client.ledger.ListEntries(request).entries)
+
+    def blobs(self, area: str) -> set[str]:
+        return {path.name for path in (self.data / area).iterdir()}
+
+
+@dataclass
+class Job:
+    """An erasure in the hands of a calibrator."""
+
+    federation: Federation
+    name: str
+    token: int
+
+    def remove(self) -> erasures_pb2.Removal:
+        return self.federation.jobs.RemoveContribution(
+            erasures_pb2.RemoveContributionRequest(name=self.name, fencing_token=self.token)
+        )
+
+    def ask(self, request_id: str, **task: Any) -> Sequence[str]:
+        return self.federation.jobs.AskSites(
+            erasures_pb2.AskSitesRequest(
+                name=self.name, fencing_token=self.token, request_id=request_id, **task
+            )
+        ).tasks
+
+    def ask_evaluate(self, request_id: str, *versions: int) -> Sequence[str]:
+        return self.ask(request_id, evaluate=training_pb2.EvaluateTask(versions=versions))
+
+    def answers(self, request_id: str) -> Sequence[erasures_pb2.Answer]:
+        return self.federation.jobs.ListAnswers(
+            erasures_pb2.ListAnswersRequest(
+                name=self.name, fencing_token=self.token, request_id=request_id
+            )
+        ).answers
+
+    def attempt(
+        self, version: int, verdict: int = PASS, number: int = 0
+    ) -> erasures_pb2.AttemptRecorded:
+        return self.federation.jobs.RecordAttempt(
+            erasures_pb2.RecordAttemptRequest(
+                name=self.name,
+                fencing_token=self.token,
+                attempt=erasures_pb2.Attempt(
+                    number=number,
+                    version=version,
+                    verdict=verdict,
+                    tests=[
+                        erasures_pb2.Attempt.Test(
+                            name="utility",
+                            verdict=verdict,
+                            positive_control_fired=True,
+                            detail="as good as before",
+                            numbers_json="{}",
+                        )
+                    ],
+                ),
+            )
+        )
+
+    def passes(self) -> dict[str, Any]:
+        """Evaluates the head, lets it pass; the process evidence."""
+        version = self.federation.version
+        self.ask_evaluate(f"gate-{version}", version)
+        return json.loads(self.attempt(version).evidence_json)
+
+    def renew(self, **more: Any) -> erasures_pb2.Claim:
+        return self.federation.jobs.RenewClaim(
+            erasures_pb2.RenewClaimRequest(name=self.name, fencing_token=self.token, **more)
+        )
+
+    def conclude(self, **end: Any) -> erasures_pb2.Erasure:
+        return self.federation.jobs.ConcludeErasure(
+            erasures_pb2.ConcludeErasureRequest(
+                name=self.name, fencing_token=self.token, **end
+            )
+        )
+
+    def certify(self, key: SigningKey) -> erasures_pb2.Erasure:
+        return self.conclude(certificate=a_certificate(self.name, key))
+
+
+def a_certificate(erasure: str, key: SigningKey) -> bytes:
+    site = "sites/south"
+    subject = {"site": site, "salt": "s", "commitment": commitment(site, "s")}
+    return sign({"format": FORMAT, "erasure": erasure, "subject": subject}, key)
+
+
+def tampered(certificate: bytes) -> bytes:
+    """The same file with another word in its statement."""
+    file = json.loads(certificate)
+    file["statement"]["claim"] = "anything"
+    return canonical_json(file)
+
+
+@contextmanager
+def a_running_federation(
+    directory: Path,
+    *,
+    sites: Sequence[str] = ("north", "south", "west"),
+    plan: Plan | None = None,
+    clock: Clock | None = None,
+    queue: MemoryErasureQueue | None = None,
+) -> Iterator[Federation]:
+    """Entering it again on the same folder is a restart."""
+    known = directory / "federation" / "plan.json"
+    if known.exists():
+        plan = Plan.from_canonical(known.read_bytes())
+    else:
+        plan = a_federation(directory / "federation", plan)
+    queue = queue or MemoryErasureQueue()
+    config = a_config(directory, upkeep={"every_seconds": 3600.0, "keep_models": 100})
+    coordinator = build(config, clock=clock, queue=queue)
+    client = Client(coordinator.start(), plan)
+    client.register(*sites)
+    try:
+        yield Federation(
+            coordinator,
+            client,
+            queue,
+            erasures_pb2_grpc.ErasuresStub(client.channel),
+            erasures_pb2_grpc.ErasureJobsStub(client.channel),
+            certificates_pb2_grpc.CertificatesStub(client.channel),
+            directory / "data",
+        )
+    finally:
+        client.close()
+        coordinator.stop()
+
+
+def eventually(condition: Callable[[], bool], event: Callable[[float], object]) -> None:
+    """Waits by `event(seconds)` until the condition holds; fails after ten seconds."""
+    for _ in range(1000):
+        if condition():
+            return
+        event(0.01)
+    raise AssertionError("it did not happen")
+
+
+def relative_error(a: Vector, b: Vector) -> float:
+    """|a - b| / |b|."""
+    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(b.astype(np.float64)))
+
+
+__all__ = ["messages"]

@@ -1,0 +1,254 @@
+import json
+
+import numpy as np
+import pytest
+from erasure_world import BEFORE, CONTRIBUTION_NORM, ScriptedCoordinator
+
+from calibrator.ports import Certified, Failed
+from letheon import errors
+from letheon.unlearning import certificate
+from letheon.unlearning.method import CALIBRATION_IMAGES
+from letheon.v1 import erasures_pb2 as pb
+from letheon.v1 import training_pb2
+
+
+def statement_of(world: ScriptedCoordinator) -> dict:
+    return dict(certificate.verify(world.certificate, None).statement)
+
+
+def test_a_removal_is_certified_once_the_retained_sites_have_repaired_the_model(bench):
+    world = ScriptedCoordinator()
+    made = bench(world)
+    # Broken by the subtraction, healed ten versions later.
+    world.evaluate = lambda site, version: 0.9 if not BEFORE < version < BEFORE + 10 else 0.4
+
+    assert isinstance(made.run(), Certified)
+
+    verdicts = [attempt.verdict for attempt in world.attempts]
+    assert verdicts == [pb.Attempt.FAIL, pb.Attempt.FAIL, pb.Attempt.PASS]
+    assert world.erasure.state == pb.Erasure.CERTIFIED
+    assert not world.patches
+    said = statement_of(world)
+    assert said["claim"] == "influence removed and statistically verified"
+    assert said["subject"]["site"] == "sites/north"
+    assert said["model"]["version_before"] == BEFORE
+    assert said["model"]["sha256_promoted"] == world.model(world.attempts[-1].version).sha256
+    assert said["process"]["ledger"]["holds"] is True
+    assert said["deadline_met"] is True
+
+
+def test_without_the_subjects_data_a_removal_is_certified_on_its_process_alone(bench):
+    world = ScriptedCoordinator()
+    world.audit = lambda version: None
+    made = bench(world)
+
+    assert isinstance(made.run(), Certified)
+
+    said = statement_of(world)
+    assert said["claim"] == "influence removed, not statistically verified"
+    assert {test["verdict"] for test in said["gate"]["tests"][1:]} == {"inconclusive"}
+    assert any("forget_auc was inconclusive" in text for text in said["what_is_not_proven"])
+    assert made.clock.elapsed_s >= world.plan.gate.answer_timeout_seconds
+
+
+def test_a_method_that_only_suppresses_fails_without_a_forgetting_test(bench):
+    world = ScriptedCoordinator("afu_ic_rebased")
+    world.target_patch = np.full(world.layout.size, 0.01, "<f4")
+    world.audit = lambda version: None
+
+    ended = bench(world).run()
+
+    assert isinstance(ended, Failed)
+    assert "only suppresses influence" in world.erasure.failure
+    assert world.erasure.state == pb.Erasure.FAILED
+
+
+def test_a_subject_still_on_the_member_side_ends_the_erasure_after_the_last_attempt(bench):
+    world = ScriptedCoordinator()
+    world.audit = lambda version: 0.7
+
+    assert isinstance(bench(world).run(), Failed)
+
+    assert len(world.attempts) == world.plan.gate.max_attempts
+    assert "forget_auc" in world.erasure.failure
+
+
+def test_the_targets_patch_is_capped_and_added_to_the_newest_head(bench):
+    world = ScriptedCoordinator("afu_ic_rebased")
+    world.target_patch = np.full(world.layout.size, 5.0, "<f4")
+    made = bench(world)
+
+    assert isinstance(made.run(), Certified)
+
+    limit = world.plan.erasure.patch_cap_ratio * CONTRIBUTION_NORM
+    kinds = [purpose.kind for _, _, purpose in world.patches]
+    assert kinds == [training_pb2.PatchPurpose.PATCH] + 3 * [training_pb2.PatchPurpose.CALIBRATION]
+    assert np.linalg.norm(world.patches[0][1]) == pytest.approx(limit, rel=1e-5)
+    # Added, never swapped in: every delta accepted meanwhile is still there.
+    rest = world.version - BEFORE - len(world.patches)
+    total = world.weights[BEFORE] + sum(p for _, p, _ in world.patches) + rest * np.float32(1e-3)
+    np.testing.assert_allclose(world.weights[world.version], total, atol=1e-5)
+    steps = statement_of(world)["method"]["steps"]
+    assert [step["outcome"] for step in steps[:2]] == ["TargetAnswered", "PatchAdded"]
+    assert statement_of(world)["model"]["subtracted"] is False
+
+
+def test_the_ascent_is_asked_for_with_its_parameters_and_the_snapshot(bench):
+    world = ScriptedCoordinator("afu_ic_rebased")
+    world.target_patch = np.full(world.layout.size, 0.01, "<f4")
+    bench(world).run()
+
+    task = next(q.erase for q in world.questions.values() if q.WhichOneof("task") == "erase")
+    assert task.version == BEFORE
+    assert json.loads(task.parameters_json)["steps"] == 24
+
+
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (lambda w: setattr(w, "target_reachable", False), "cannot be asked"),
+        (lambda w: setattr(w, "target_failure", "no records left"), "no records left"),
+        (lambda w: None, "did not answer within"),
+    ],
+)
+def test_a_target_that_does_not_take_part_fails_the_method_with_a_sentence(
+    bench, prepare, sentence
+):
+    world = ScriptedCoordinator("afu_ic_rebased")
+    prepare(world)
+
+    assert isinstance(bench(world).run(), Failed)
+    assert sentence in world.erasure.failure
+    assert "removal" in world.erasure.failure
+
+
+def test_a_patch_that_costs_too_much_accuracy_fails_the_erasure(bench):
+    world = ScriptedCoordinator("afu_ic_rebased")
+    world.target_patch = np.full(world.layout.size, 5.0, "<f4")
+    made = bench(world)
+    made.laboratory.refusal = "the patch costs too much accuracy"
+
+    assert isinstance(made.run(), Failed)
+    assert "too much accuracy" in world.erasure.failure
+    assert not world.patches
+
+
+def test_calibration_after_a_removal_waits_for_repair_and_adds_patches(bench):
+    world = ScriptedCoordinator(calibrate=True)
+    assert isinstance(bench(world).run(), Certified)
+
+    assert len(world.patches) == 3
+    assert world.patches[0][2].base_version >= BEFORE + 1 + 8
+    assert world.attempts[0].accepted_since_removal < world.version - BEFORE - 1
+
+
+def test_a_removal_asked_to_calibrate_without_images_goes_on_and_says_so(bench):
+    world = ScriptedCoordinator(calibrate=True)
+    made = bench(world)
+    made.laboratory.refusal, made.laboratory.unequipped = f"no {CALIBRATION_IMAGES}", True
+
+    assert isinstance(made.run(), Certified)
+    assert not world.patches
+    refused = [s for s in statement_of(world)["method"]["steps"] if s["outcome"] == "PatchRefused"]
+    assert len(refused) == 3
+
+
+def test_a_later_removal_voids_the_work_and_the_method_starts_over(bench):
+    world = ScriptedCoordinator("afu_ic_rebased")
+    world.target_patch = np.full(world.layout.size, 0.01, "<f4")
+    made = bench(world)
+    made.clock.on_wait = lambda number: world.later_removal() if number == 2 else None
+
+    assert isinstance(made.run(), Certified)
+
+    asked = [q.erase.version for q in world.questions.values() if q.WhichOneof("task") == "erase"]
+    assert len(asked) == 2
+    assert asked[1] > asked[0]
+    assert made.metrics.restarts._value.get() == 1
+    assert world.patches[-1][2].epoch == world.epoch
+
+
+def test_evidence_from_before_a_later_removal_is_gathered_again(bench):
+    world = ScriptedCoordinator()
+    world.refusals["record"] = [errors.PatchVoid("a later removal happened")]
+
+    assert isinstance(bench(world).run(), Certified)
+    audits = {q.request_id for q in world.questions.values() if q.WhichOneof("task") == "audit"}
+    assert audits == {"e1-before-audit", "e1-gate-1-audit", "e1-gate-2-audit"}
+
+
+def test_an_unreachable_coordinator_is_waited_for(bench):
+    world = ScriptedCoordinator()
+    for call in ("remove", "ask", "record", "conclude", "renew"):
+        world.refusals[call] = [errors.StorageUnavailable("away") for _ in range(3)]
+
+    assert isinstance(bench(world).run(), Certified)
+    assert len(world.attempts) == 1
+
+
+def test_a_replay_that_differs_fails_the_erasure_and_calls_a_human(bench):
+    world = ScriptedCoordinator()
+    world.refusals["record"] = [errors.LedgerBroken("the replay differs at entry 12", entry=12)]
+
+    assert isinstance(bench(world).run(), Failed)
+    assert "the replay differs" in world.erasure.failure
+
+
+def test_a_strategy_that_is_not_linear_fails_with_the_coordinators_sentence(bench):
+    world = ScriptedCoordinator()
+    world.refusals["remove"] = [errors.ContributionNotSubtractable("the strategy is not linear")]
+
+    assert isinstance(bench(world).run(), Failed)
+    assert "not linear" in world.erasure.failure
+
+
+def test_a_lost_claim_drops_the_job(bench):
+    world = ScriptedCoordinator()
+    made = bench(world)
+    made.clock.on_wait = lambda number: setattr(world, "token", world.token + 1)
+
+    with pytest.raises(errors.ClaimLost):
+        made.run()
+    assert not world.attempts
+
+
+def test_the_version_from_before_is_asked_about_at_the_removal_and_only_once(bench):
+    world = ScriptedCoordinator()
+    assert isinstance(bench(world).run(), Certified)
+
+    asked = {name: list(_versions(q)) for name, q in world.questions.items()}
+    assert asked["e1-before-evaluate"] == asked["e1-before-audit"] == [BEFORE]
+    assert BEFORE not in asked["e1-gate-1-evaluate"] + asked["e1-gate-1-audit"]
+
+
+def test_a_subject_silent_at_the_removal_is_asked_for_both_versions_at_the_gate(bench):
+    world = ScriptedCoordinator()
+    world.audit = lambda version: None
+    made = bench(world)
+
+    def the_agent_returns(number):
+        world.audit = lambda version: 0.7 if version <= BEFORE else 0.5
+
+    made.clock.deltas = 4
+    made.clock.on_wait = lambda number: the_agent_returns(number) if number == 3 else None
+    assert isinstance(made.run(), Certified)
+    asked = [list(_versions(q)) for name, q in world.questions.items() if "gate" in name]
+    assert BEFORE in asked[1]
+
+
+def test_a_candidate_whose_file_is_gone_is_replaced_by_another(bench):
+    world = ScriptedCoordinator()
+    made = bench(world)
+
+    def drop_the_file(number):
+        if number == 2:
+            world.refusals["ask"] = [errors.UnknownModelVersion("no file")]
+
+    made.clock.on_wait = drop_the_file
+    assert isinstance(made.run(), Certified)
+    assert len(world.attempts) == 1
+    assert world.calls["record"] == 1
+
+
+def _versions(question):
+    return getattr(question, question.WhichOneof("task")).versions

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from calibrator.adapters.torch_laboratory import TorchLaboratory
+from calibrator.ports import Rejected, Trial
+from calibrator.services.images import Images
+from letheon.errors import BadConfig
+from letheon.federation import arithmetic
+from letheon.federation.parameters import Layout, TensorSpec, flatten
+from letheon.federation.plan import Image, PlanDraft, Plugin
+from letheon.imaging.local_training import LocalTraining, train_locally
+from letheon.imaging.models.model import ImageSpec
+from letheon.imaging.models.weights import initialise, read_weights
+from letheon.imaging.records import Records
+
+
+def bars(seed: int, count: int = 80) -> Records:
+    """A bright bar above or below the middle, in noise."""
+    rng = np.random.default_rng(seed)
+    images = rng.uniform(0.0, 0.6, (count, 1, 16, 16)).astype(np.float32)
+    bars_at = np.arange(count) % 2
+    for image, place in zip(images, bars_at, strict=True):
+        image[0, 3 + 7 * place : 6 + 7 * place, :] += 0.15
+    # Some labels are wrong, so that no network becomes so sure that its gradient vanishes.
+    labels = (bars_at ^ (rng.random(count) < 0.15)).astype(np.int64)
+    names = tuple(f"{seed}-{index}" for index in range(count))
+    return Records(images, labels, names, None, ("above", "below"))
+
+
+@pytest.fixture(scope="module")
+def lab():
+    module = initialise("small_cnn", {"width": 4}, ImageSpec(1, 16, 16), 2, 0)
+    train_locally(module, bars(1), LocalTraining(steps=40, batch_size=16), 1)
+    weights = read_weights(module)
+    layout = Layout(tuple(TensorSpec(name, array.shape) for name, array in weights.items()))
+    draft = PlanDraft(
+        name="bars",
+        model=Plugin(plugin="small_cnn", arguments={"width": 4}),
+        image=Image(channels=1, height=16, width=16),
+        classes=2,
+    )
+    made = TorchLaboratory(draft.with_layout(layout), Images(bars(2), bars(3)), threads=1)
+    return made, flatten(weights, layout), draft.with_layout(layout)
+
+
+def test_a_harmless_patch_is_taken_whole(lab):
+    laboratory, head, _ = lab
+    patch = np.full_like(head, 1e-6)
+    trial = laboratory.try_patch(head, patch, (0.25, 1.0, 0.5), 0.02)
+    assert isinstance(trial, Trial)
+    assert trial.scale == 1.0
+    assert trial.accuracy_before > 0.7
+    np.testing.assert_array_equal(trial.patch, patch)
+
+
+def test_a_patch_that_ruins_the_model_is_scaled_down_or_rejected(lab):
+    laboratory, head, _ = lab
+    ruin = -head  # at scale 1 every weight is zero
+    scaled = laboratory.try_patch(head, ruin, (1.0, 0.001), 0.02)
+    assert isinstance(scaled, Trial)
+    assert scaled.scale == 0.001
+    rejected = laboratory.try_patch(head, ruin, (1.0,), 0.02)
+    assert isinstance(rejected, Rejected)
+    assert not rejected.unequipped
+    assert " at 1; allowed drop 0.020" in rejected.reason
+
+
+def test_a_calibration_round_is_capped(lab):
+    laboratory, head, _ = lab
+    free = laboratory.calibrate(head, {}, seed=1, cap_norm=1e3, allowed_drop=0.5)
+    assert free.scale == 1.0
+    limit = arithmetic.norm(free.patch) / 2
+    capped = laboratory.calibrate(head, {}, seed=1, cap_norm=limit, allowed_drop=0.5)
+    assert arithmetic.norm(capped.patch) == pytest.approx(limit, rel=1e-5)
+    assert capped.scale == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_calibration_round_that_costs_too_much_is_rejected(lab):
+    laboratory, head, _ = lab
+    violent = {"learning_rate": 5.0, "anchor_weight": 1e-6, "epochs": 4}
+    rejected = laboratory.calibrate(head, violent, seed=1, cap_norm=1e3, allowed_drop=-1.0)
+    assert isinstance(rejected, Rejected)
+    assert not rejected.unequipped
+
+
+def test_unknown_calibration_parameters_are_refused(lab):
+    laboratory, head, _ = lab
+    with pytest.raises(BadConfig):
+        laboratory.calibrate(head, {"speed": 1}, seed=1, cap_norm=1.0, allowed_drop=0.1)
+
+
+def test_without_the_images_it_says_which_ones_to_configure(lab):
+    _, head, plan = lab
+    audit_only = TorchLaboratory(plan, Images(None, bars(3)), threads=1)
+    refused = audit_only.calibrate(head, {}, seed=1, cap_norm=1.0, allowed_drop=0.1)
+    assert refused.unequipped
+    assert "[calibration]" in refused.reason
+    without = TorchLaboratory(plan, Images(bars(2), None), threads=1)
+    assert "[audit]" in without.try_patch(head, head, (1.0,), 0.1).reason

@@ -1,0 +1,144 @@
+"""A coordinator that answers from memory, behind a real server: what the commands talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from cli_builders import an_erasure
+from typer.testing import CliRunner, Result
+
+from letheon.cli.main import app
+from letheon.errors import UnknownCertificate, UnknownErasure, UnknownSite
+from letheon.servicekit.server import Server
+from letheon.v1 import (
+    certificates_pb2,
+    certificates_pb2_grpc,
+    erasures_pb2,
+    erasures_pb2_grpc,
+    federation_pb2,
+    federation_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
+    sites_pb2,
+    sites_pb2_grpc,
+)
+
+Erasure = erasures_pb2.Erasure
+
+
+@dataclass
+class Coordinator:
+    """What the fake knows. `stages` are given out one a reading, the last one for ever."""
+
+    stages: list[Erasure] = field(default_factory=list)
+    certificate: bytes | None = None
+    verdict: ledger_pb2.LedgerVerdict = field(
+        default_factory=lambda: ledger_pb2.LedgerVerdict(holds=True, entries=7, version=6)
+    )
+    requests: list[erasures_pb2.RequestErasureRequest] = field(default_factory=list)
+    address: str = ""
+
+    def reading(self) -> Erasure:
+        if not self.stages:
+            raise UnknownErasure("no such erasure")
+        return self.stages.pop(0) if len(self.stages) > 1 else self.stages[0]
+
+
+class _Federation(federation_pb2_grpc.FederationServicer):
+    def GetFederation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return federation_pb2.FederationStatus(
+            plan_digest="d" * 64, epoch=1, head_version=41, entries=44, ledger_hash="a" * 64,
+            model_size_bytes=240_000, updates={"accepted": 40, "superseded": 2}, open_erasures=1,
+        )  # fmt: skip
+
+
+class _Sites(sites_pb2_grpc.SitesServicer):
+    def ListSites(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return sites_pb2.ListSitesResponse(sites=[self._site("sites/site-1")])
+
+    def GetSite(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.name != "sites/site-1":
+            raise UnknownSite(f"no site {request.name}")
+        return self._site(request.name)
+
+    def _site(self, name: str) -> sites_pb2.Site:
+        return sites_pb2.Site(
+            name=name, state=sites_pb2.Site.ACTIVE, record_count=812, accepted_deltas=9
+        )
+
+
+class _Erasures(erasures_pb2_grpc.ErasuresServicer):
+    def __init__(self, known: Coordinator) -> None:
+        self._known = known
+
+    def RequestErasure(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._known.requests.append(request)
+        return self._known.stages[0]
+
+    def GetErasure(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._known.reading()
+
+    def ListErasures(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return erasures_pb2.ListErasuresResponse(erasures=self._known.stages[:1])
+
+    def CancelErasure(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return an_erasure(Erasure.CANCELLED)
+
+
+class _Certificates(certificates_pb2_grpc.CertificatesServicer):
+    def __init__(self, known: Coordinator) -> None:
+        self._known = known
+
+    def GetCertificate(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self._known.certificate is None:
+            raise UnknownCertificate(f"{request.name} does not exist")
+        return certificates_pb2.Certificate(name=request.name, content=self._known.certificate)
+
+
+class _Ledger(ledger_pb2_grpc.LedgerServicer):
+    def __init__(self, known: Coordinator) -> None:
+        self._known = known
+
+    def VerifyLedger(self, request: Any, context: Any) -> Any:  # noqa: N802
+        progress = ledger_pb2.VerifyProgress(done=3, total=7)
+        yield ledger_pb2.VerifyLedgerResponse(progress=progress)
+        yield ledger_pb2.VerifyLedgerResponse(verdict=self._known.verdict)
+
+    def ListEntries(self, request: Any, context: Any) -> Any:  # noqa: N802
+        entry = ledger_pb2.Entry(entry=1, kind="initial", canonical_json='{"entry":1}', hash="f")
+        return ledger_pb2.ListEntriesResponse(entries=[entry])
+
+
+@pytest.fixture
+def coordinator() -> Iterator[Coordinator]:
+    known = Coordinator()
+    server = Server(
+        [
+            (federation_pb2_grpc.add_FederationServicer_to_server, _Federation()),
+            (sites_pb2_grpc.add_SitesServicer_to_server, _Sites()),
+            (erasures_pb2_grpc.add_ErasuresServicer_to_server, _Erasures(known)),
+            (certificates_pb2_grpc.add_CertificatesServicer_to_server, _Certificates(known)),
+            (ledger_pb2_grpc.add_LedgerServicer_to_server, _Ledger(known)),
+        ]
+    )
+    known.address = server.start()
+    yield known
+    server.stop(grace_s=0)
+
+
+class Letheon:
+    """The command, run in this process."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def __call__(self, *words: str) -> Result:
+        return CliRunner().invoke(app, ["--coordinator", self._address, *words])
+
+
+@pytest.fixture
+def letheon(coordinator: Coordinator) -> Letheon:
+    return Letheon(coordinator.address)
