@@ -36,6 +36,7 @@ from letheon.errors import (
     BadConfig,
     BadData,
     Busy,
+    CoordinatorUnreachable,
     LetheonError,
     MalformedName,
     StartOver,
@@ -109,6 +110,10 @@ class Agent:
                 if self._stopping.is_set():
                     break
                 wait_s = self._after(trouble)
+            except OSError as trouble:
+                # A full or failing disk is mended while we wait; what is durable stays so.
+                log.error("storage_failed", extra={"text": trouble.strerror})  # noqa: TRY400
+                wait_s = self._parts.backoff.next_s()
             else:
                 self._parts.backoff.reset()
             self._parts.clock.wait(self._stopping, wait_s)
@@ -127,8 +132,8 @@ class Agent:
                 return self._bounded(0.0)
             case TrainingProcessDied():
                 log.warning("turn_cut_short", extra={"reason": trouble.reason})
-            case Unavailable():
-                log.info("coordinator_unreachable", extra={"reason": trouble.reason})
+            case CoordinatorUnreachable():
+                log.info("coordinator_unreachable", extra={"text": trouble.message})
             case _:
                 log.error("turn_failed", extra={"reason": trouble.reason, "text": trouble.message})
         return backoff.next_s()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from client_agent.domain.answers import Answer, ForgetStatistic, Utility
-from client_agent.domain.tasks import Assignment, ModelFile, Pulse, Standing
+from client_agent.domain.tasks import Assignment, ModelFile, Pulse, Standing, TrainTask
 from client_agent.domain.upload import Payload, Receipt, Upload
 from letheon.federation.parameters import Layout
 from letheon.federation.plan import Plan
@@ -85,7 +85,7 @@ class Trainer(Protocol):
     def adopt(self, plan: Plan) -> None:
         """Checks that model plug-in and data fit the plan and keeps it for what follows."""
 
-    def train(self, base: ModelFile, seed: int, target: Path) -> TrainedDelta:
+    def train(self, base: ModelFile, task: TrainTask, target: Path) -> TrainedDelta:
         """Local steps from `base`; the encoded delta is durable at `target` on return."""
 
     def evaluate(self, model: ModelFile) -> Utility:

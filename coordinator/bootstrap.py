@@ -240,6 +240,7 @@ def training_services(
         rng=random.Random(),
         polling=Polling(config.polling.retry_after_seconds, config.polling.jitter),
         federation=core.plan.digest,
+        training=core.plan.training,
     )
     training = TrainingServicer(
         next_task=next_task,

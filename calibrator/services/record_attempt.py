@@ -7,7 +7,7 @@ from calibrator.ports import Attempt, Certified, Failed, Recorded
 from calibrator.services.job import Ended, Job, Moved, Workshop
 from letheon.errors import MalformedRequest
 from letheon.unlearning import certificate, statement
-from letheon.unlearning.gate import Verdict
+from letheon.unlearning.gate import FORGETTING, Verdict
 
 
 def record_attempt(job: Job, workshop: Workshop) -> Moved | Ended:
@@ -35,6 +35,14 @@ def record_attempt(job: Job, workshop: Workshop) -> Moved | Ended:
 
 def _next_attempt(job: Job, judged: Judged, workshop: Workshop) -> Moved | Ended:
     reasons = (*job.progress.gate.reasons, judged.judgement.reason)
+    if _can_never_pass(job, judged, workshop):
+        return Ended(
+            Failed(
+                f"{job.erasure.method} only suppresses influence and needs a forgetting test that "
+                "passed, but no such test sees the subject even in the version from before; ask "
+                "for method removal"
+            )
+        )
     if judged.number >= workshop.plan.gate.max_attempts:
         kinds = "; ".join(dict.fromkeys(reasons))
         return Ended(Failed(f"the gate did not pass in {judged.number} attempts: {kinds}"))
@@ -49,6 +57,21 @@ def _next_attempt(job: Job, judged: Judged, workshop: Workshop) -> Moved | Ended
     )
     update = {"gate": gate, "stage": Stage.GATE, "stage_since": workshop.clock.now()}
     return Moved(job.progress.model_copy(update=update), "verifying")
+
+
+def _can_never_pass(job: Job, judged: Judged, workshop: Workshop) -> bool:
+    """Whether the positive controls, which depend on the version before only, rule a pass out."""
+    return (
+        workshop.method(job.erasure.method).offer.suppresses
+        and job.progress.gate.before_audit is not None
+        and not any(
+            test.positive_control_fired
+            for test in judged.judgement.tests
+            if test.name in FORGETTING
+        )
+        # An audit that did not arrive this time leaves no trace of its positive control.
+        and all(test.numbers for test in judged.judgement.tests if test.name in FORGETTING)
+    )
 
 
 def _certify(job: Job, judged: Judged, recorded: Recorded, workshop: Workshop) -> bytes:

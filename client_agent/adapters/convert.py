@@ -55,7 +55,9 @@ def _work(response: training_pb2.NextTaskResponse) -> Task | Wait:
     match response.WhichOneof("outcome"):
         case "train":
             t = response.train
-            return TrainTask(t.name, t.epoch, t.plan_digest, t.seed, t.exclusion_counter)
+            return TrainTask(
+                t.name, t.epoch, t.plan_digest, t.seed, t.exclusion_counter, t.learning_rate
+            )
         case "evaluate":
             return EvaluateTask(response.evaluate.name, tuple(response.evaluate.versions))
         case "audit":

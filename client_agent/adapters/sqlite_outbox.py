@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, cast
 
 from client_agent.adapters.state_dir import sync_directory
 from client_agent.domain.answers import EraseAnswer
 from client_agent.domain.upload import DeltaFacts, Payload, Receipt, Upload, UploadState
+from letheon.errors import BadConfig, StorageUnavailable
 from letheon.servicekit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ CREATE TABLE IF NOT EXISTS uploads (
   ended_at TEXT,
   drop_reason TEXT,
   -- of a training delta
-  base_version INTEGER, epoch INTEGER, seed INTEGER, exclusion_counter INTEGER,
+  base_version INTEGER, epoch INTEGER, seed INTEGER, learning_rate REAL,
+  exclusion_counter INTEGER,
   record_count INTEGER, train_loss REAL,
   record_set TEXT REFERENCES record_sets (fingerprint),
   -- of an erase answer
@@ -55,18 +58,21 @@ _DELTA_COLUMNS = tuple(DeltaFacts.__dataclass_fields__)
 
 
 class SqliteOutbox:
-    """The `Outbox` port on disk. Used by one thread at a time: who builds it, then the loop."""
+    """The `Outbox` port on disk. Used by one thread at a time: who builds it, then the loop.
+
+    Every method raises StorageUnavailable if the disk does not take it; nothing is then changed.
+    """
 
     def __init__(self, database: Path, folder: Path, clock: Clock) -> None:
         self._folder = folder
         self._clock = clock
-        self._db = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        # NORMAL would lose the newest commits at a power cut; a sent delta must be on record.
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db = _open(database)
+        except sqlite3.Error as error:
+            raise BadConfig(
+                f"{database} cannot be used ({error}): it holds the outbox and the contribution"
+                " log; restore it, or move it away to begin without them"
+            ) from error
         self._reconcile()
 
     def close_database(self) -> None:
@@ -93,12 +99,17 @@ class SqliteOutbox:
             case EraseAnswer() as answer:
                 row["erase_answer"] = json.dumps(asdict(answer))
         marks = ", ".join(f":{name}" for name in row)
-        self._db.execute(f"INSERT INTO uploads ({', '.join(row)}) VALUES ({marks})", row)  # noqa: S608 - names are ours
+        statement = f"INSERT INTO uploads ({', '.join(row)}) VALUES ({marks})"  # noqa: S608 - names are ours
+        try:
+            self._execute(statement, row)
+        except StorageUnavailable:
+            kept.unlink()  # without its row nobody would ever send it
+            raise
         return replace(upload, payload=replace(upload.payload, path=kept))
 
     def waiting(self) -> tuple[Upload, ...]:
         """Uploads that have not arrived: erasures first, then oldest first."""
-        rows = self._db.execute(
+        rows = self._execute(
             "SELECT * FROM uploads WHERE state IN ('ready', 'stored')"
             " ORDER BY erase_answer IS NULL, number"
         )
@@ -120,7 +131,7 @@ class SqliteOutbox:
             "merged_sha256": receipt.sha256,
         }
         columns = ", ".join(f"{name} = :{name}" for name in values)
-        self._db.execute(f"UPDATE uploads SET {columns} WHERE update_id = :update_id", values)  # noqa: S608 - names are ours
+        self._execute(f"UPDATE uploads SET {columns} WHERE update_id = :update_id", values)  # noqa: S608 - names are ours
         upload.payload.path.unlink(missing_ok=True)
 
     def close(self, upload: Upload, reason: str) -> None:
@@ -133,14 +144,14 @@ class SqliteOutbox:
 
     def remember_records(self, record_set: str, record_ids: Sequence[str]) -> None:
         """Keeps which records a fingerprint stands for."""
-        self._db.execute(
+        self._execute(
             "INSERT OR IGNORE INTO record_sets VALUES (?, ?)",
             (record_set, json.dumps(list(record_ids))),
         )
 
     def begin_attempt(self, task: str) -> int:
         """Counts one more try of a task, durably; returns the number of this one, from 1."""
-        row = self._db.execute(
+        row = self._execute(
             "INSERT INTO attempts VALUES (?, 1)"
             " ON CONFLICT (task) DO UPDATE SET count = count + 1 RETURNING count",
             (task,),
@@ -149,13 +160,21 @@ class SqliteOutbox:
 
     def end_attempts(self, task: str) -> None:
         """The task has ended; forget how often it was tried."""
-        self._db.execute("DELETE FROM attempts WHERE task = ?", (task,))
+        self._execute("DELETE FROM attempts WHERE task = ?", (task,))
+
+    def _execute(
+        self, statement: str, values: Mapping[str, object] | Sequence[object] = ()
+    ) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(statement, cast(Any, values))
+        except sqlite3.Error as error:
+            raise StorageUnavailable(f"the outbox cannot be written: {error}") from error
 
     def _path(self, update_id: str) -> Path:
         return self._folder / f"{update_id}.payload"
 
     def _end(self, upload: Upload, state: UploadState, reason: str | None) -> None:
-        self._db.execute(
+        self._execute(
             "UPDATE uploads SET state = ?, drop_reason = ?, ended_at = ? WHERE update_id = ?",
             (state, reason, self._clock.now().isoformat(), upload.update_id),
         )
@@ -186,3 +205,14 @@ class SqliteOutbox:
         for path in self._folder.iterdir():
             if path not in needed:
                 path.unlink()
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    # NORMAL would lose the newest commits at a power cut; a sent delta must be on record.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.executescript(_SCHEMA)
+    return connection

@@ -11,7 +11,7 @@ from typing import Any
 from client_agent.adapters.child_link import ChildLink
 from client_agent.config import AgentConfig
 from client_agent.domain.answers import ForgetStatistic, Utility
-from client_agent.domain.tasks import ModelFile, TaskAbandoned, TrainingProcessDied
+from client_agent.domain.tasks import ModelFile, TaskAbandoned, TrainingProcessDied, TrainTask
 from client_agent.domain.upload import Payload
 from client_agent.ports import ErasePatch, Holdings, TrainedDelta
 from letheon.federation.plan import Plan
@@ -45,9 +45,15 @@ class TrainerProcess:
         self._ask(link, "adopt", self._adoption(plan))
         self._plan = plan
 
-    def train(self, base: ModelFile, seed: int, target: Path) -> TrainedDelta:
+    def train(self, base: ModelFile, task: TrainTask, target: Path) -> TrainedDelta:
         """Local steps from `base`; the encoded delta is durable at `target` on return."""
-        told = self._do("train", base=str(base.path), seed=seed, target=str(target))
+        told = self._do(
+            "train",
+            base=str(base.path),
+            seed=task.seed,
+            learning_rate=task.learning_rate,
+            target=str(target),
+        )
         self._holdings = _holdings(told["holdings"])
         return TrainedDelta(
             payload=_payload(told["payload"]),

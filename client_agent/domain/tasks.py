@@ -18,6 +18,7 @@ class TrainTask:
     plan_digest: str
     seed: int
     exclusion_counter: int
+    learning_rate: float
 
 
 @dataclass(frozen=True)

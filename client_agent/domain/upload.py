@@ -35,6 +35,7 @@ class DeltaFacts:
     base_version: int
     epoch: int
     seed: int
+    learning_rate: float  # with base, seed and records: what makes the delta reproducible
     exclusion_counter: int
     record_count: int
     train_loss: float

@@ -29,6 +29,7 @@ from client_agent.domain.upload import Upload
 from client_agent.ports import Coordinator, Outbox, Trainer
 from client_agent.services.model_cache import ModelCache
 from client_agent.services.pulse import Heartbeat
+from letheon import registry
 from letheon.errors import (
     BadConfig,
     BadData,
@@ -41,6 +42,7 @@ from letheon.errors import (
     NotFound,
     Refused,
     UnknownModelVersion,
+    UnknownPlugin,
     UnknownSite,
 )
 
@@ -109,6 +111,8 @@ class AnswerErasure:
 
     def _erase(self, task: EraseTask) -> None:
         """Leaves payload and answer in the outbox; they go out with the next flush."""
+        if task.method not in registry.names(registry.UNLEARNING):
+            raise UnknownPlugin(f"method {task.method!r} is not installed at this site")
         update_id = self.new_id()
         patch = self.trainer.erase(
             self.cache.version(task.version),

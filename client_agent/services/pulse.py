@@ -36,6 +36,8 @@ class Heartbeat:
         self._interval_s = interval_s
         self._on_abandon = on_abandon
         self._over = threading.Event()
+        # Held while a task is abandoned, so that the news of one never hits the next.
+        self._ending = threading.Lock()
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -54,7 +56,8 @@ class Heartbeat:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over.set()
+        with self._ending:
+            self._over.set()
         # Not joined: a beat may hang on a dead link for its whole deadline, and it does no harm.
 
     def _beat(self) -> None:
@@ -65,6 +68,7 @@ class Heartbeat:
                 # The task goes on: news of a new epoch also comes with the upload.
                 log.debug("heartbeat_failed", extra={"reason": error.reason})
                 continue
-            if pulse.abandon and not self._over.is_set():
-                self._abandoned.set()
-                self._on_abandon()
+            with self._ending:
+                if pulse.abandon and not self._over.is_set():
+                    self._abandoned.set()
+                    self._on_abandon()

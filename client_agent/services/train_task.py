@@ -45,7 +45,7 @@ class TrainFromHead:
             began = self.clock.monotonic()
             update_id = self.new_id()
             try:
-                trained = self.trainer.train(base, task.seed, self.work / update_id)
+                trained = self.trainer.train(base, task, self.work / update_id)
             except TaskAbandoned:
                 return TaskOutcome.SUPERSEDED
         self.metrics.train_seconds.observe(self.clock.monotonic() - began)
@@ -62,6 +62,7 @@ class TrainFromHead:
             base_version=base.version,
             epoch=task.epoch,
             seed=task.seed,
+            learning_rate=task.learning_rate,
             exclusion_counter=task.exclusion_counter,
             record_count=holdings.train_records,
             train_loss=trained.mean_loss,

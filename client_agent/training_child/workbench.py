@@ -128,7 +128,7 @@ class Workbench:
         settings = LocalTraining(
             steps=told.local_steps,
             batch_size=told.batch_size,
-            learning_rate=told.learning_rate,
+            learning_rate=float(arguments["learning_rate"]),
             momentum=told.momentum,
             clip_norm=told.clip_norm,
             weight_decay=told.weight_decay,

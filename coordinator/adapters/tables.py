@@ -1,20 +1,11 @@
 """The tables. A column is named after the field of the record it holds."""
 
-# ruff: noqa: D102, ARG002, ANN401 (SQLAlchemy names these methods and their arguments)
 from __future__ import annotations
-
-import json
-from dataclasses import asdict
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Dialect,
-    Enum,
     Float,
     ForeignKey,
     Index,
@@ -25,64 +16,13 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.types import TypeDecorator
 
-from coordinator.domain.erasure import ErasureState, Level, Removal, Verdict
+from coordinator.adapters.column_types import Json, RemovalJson, UtcTime, words
+from coordinator.domain.erasure import ErasureState, Level, Verdict
 from coordinator.domain.site import SiteState
 from coordinator.domain.task import AnswerKind, TaskKind
 from coordinator.domain.upload import Outcome
 from letheon.federation.ledger import EntryKind
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC, kept as sortable text: the same in every database."""
-
-    impl = String(32)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else datetime.fromisoformat(value)
-
-
-class Json(TypeDecorator[Any]):
-    """A JSON value as text, keys sorted. Floats round-trip exactly."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any | None, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
-        return None if value is None else json.loads(value)
-
-
-class RemovalJson(TypeDecorator[Removal]):
-    """A removal as JSON text."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Removal | None, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(asdict(value), sort_keys=True)
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> Removal | None:
-        return None if value is None else Removal(**json.loads(value))
-
-
-def _words(kinds: type[StrEnum]) -> Enum:
-    """A closed set of words, kept as text: adding one needs no type change."""
-    return Enum(
-        kinds,
-        native_enum=False,
-        create_constraint=False,
-        length=32,
-        values_callable=lambda members: [member.value for member in members],
-    )
-
 
 metadata = MetaData()
 _ID = String(64)
@@ -111,7 +51,7 @@ sites = Table(
     "sites",
     metadata,
     Column("id", _ID, primary_key=True),
-    Column("state", _words(SiteState), nullable=False),
+    Column("state", words(SiteState), nullable=False),
     Column("display_name", String(200), nullable=False),
     Column("record_count", BigInteger, nullable=False),
     Column("registered_at", UtcTime, nullable=False),
@@ -126,7 +66,7 @@ entries = Table(
     "entries",
     metadata,
     Column("entry", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", _words(EntryKind), nullable=False),
+    Column("kind", words(EntryKind), nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("site", _ID, ForeignKey("sites.id")),
@@ -173,7 +113,7 @@ receipts = Table(
     "receipts",
     metadata,
     Column("update_id", _ID, primary_key=True),
-    Column("outcome", _words(Outcome), nullable=False),
+    Column("outcome", words(Outcome), nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("coefficient", Float(53), nullable=False),
     Column("staleness", BigInteger, nullable=False),
@@ -194,11 +134,11 @@ erasures = Table(
     Column("request_id", String(200), nullable=False, unique=True),
     Column("site", _ID, ForeignKey("sites.id"), nullable=False, index=True),
     Column("legal_basis", String(200), nullable=False),
-    Column("level", _words(Level), nullable=False),
+    Column("level", words(Level), nullable=False),
     Column("method", _ID, nullable=False),
     Column("calibrate", Boolean, nullable=False),
     Column("requester", String(200), nullable=False),
-    Column("state", _words(ErasureState), nullable=False, index=True),
+    Column("state", words(ErasureState), nullable=False, index=True),
     Column("requested_at", UtcTime, nullable=False),
     Column("fenced_at", UtcTime, nullable=False),
     Column("deadline", UtcTime, nullable=False),
@@ -227,7 +167,7 @@ attempts = Table(
     Column("erasure", _ID, ForeignKey("erasures.id"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
-    Column("verdict", _words(Verdict), nullable=False),
+    Column("verdict", words(Verdict), nullable=False),
     Column("tests", Json, nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("accepted_since_removal", BigInteger, nullable=False),
@@ -254,10 +194,10 @@ tasks = Table(
     Column("request_id", String(200), nullable=False, index=True),
     Column("site", _ID, ForeignKey("sites.id"), nullable=False),
     Column("erasure", _ID, ForeignKey("erasures.id"), index=True),
-    Column("kind", _words(TaskKind), nullable=False),
+    Column("kind", words(TaskKind), nullable=False),
     Column("payload", Json, nullable=False),
     Column("created_at", UtcTime, nullable=False),
-    Column("answer_kind", _words(AnswerKind)),
+    Column("answer_kind", words(AnswerKind)),
     Column("answer", Json),
     Column("answered_at", UtcTime),
     Column("withdrawn_at", UtcTime),

@@ -17,10 +17,18 @@ class TrainTask:
     epoch: int
     seed: int
     exclusion_counter: int
+    learning_rate: float  # of the local steps
 
 
 def train_task(
-    *, federation: str, site: str, epoch: int, entry: int, draw: int, exclusion_counter: int
+    *,
+    federation: str,
+    site: str,
+    epoch: int,
+    entry: int,
+    draw: int,
+    exclusion_counter: int,
+    learning_rate: float,
 ) -> TrainTask:
     """A task with its own seed.
 
@@ -29,7 +37,8 @@ def train_task(
     """
     text = f"{federation}/{site}/{entry}/{draw}".encode()
     seed = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1  # int64, not negative
-    return TrainTask(f"train-{epoch}-{entry}-{draw}", epoch, seed, exclusion_counter)
+    identifier = f"train-{epoch}-{entry}-{draw}"
+    return TrainTask(identifier, epoch, seed, exclusion_counter, learning_rate)
 
 
 def epoch_of(task: str) -> int | None:

@@ -101,6 +101,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServicer):
                     plan_digest=self.plan_digest,
                     seed=found.seed,
                     exclusion_counter=found.exclusion_counter,
+                    learning_rate=found.learning_rate,
                 )
                 return training_pb2.NextTaskResponse(train=train)
             case Task():

@@ -15,6 +15,7 @@ from coordinator.ports import Meter, Store
 from coordinator.services.live_model import LiveModel
 from coordinator.services.presence import Presence
 from letheon.errors import UnknownTask
+from letheon.federation.plan import Training
 from letheon.servicekit.clock import Clock
 
 _OF_ITS_ERASURE = frozenset({TaskKind.ERASE, TaskKind.AUDIT})
@@ -40,6 +41,7 @@ class NextTask:
     rng: random.Random
     polling: Polling
     federation: str
+    training: Training
     _draws: Iterator[int] = field(default_factory=itertools.count)
     _abandoned: dict[str, str] = field(default_factory=dict)  # newest by site
 
@@ -78,6 +80,7 @@ class NextTask:
 
     def _train(self, site: Site) -> TrainTask:
         position = self.live.position
+        versions = position.version - position.epoch_first_version
         return train_task(
             federation=self.federation,
             site=site.id,
@@ -85,6 +88,7 @@ class NextTask:
             entry=position.entry,
             draw=next(self._draws),
             exclusion_counter=site.exclusion_counter,
+            learning_rate=self.training.learning_rate_at(versions),
         )
 
     def _delay(self) -> timedelta:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from client_agent.domain.answers import ForgetStatistic, Utility
-from client_agent.domain.tasks import ModelFile, TaskAbandoned
+from client_agent.domain.tasks import ModelFile, TaskAbandoned, TrainTask
 from client_agent.domain.upload import Payload
 from client_agent.ports import ErasePatch, Holdings, TrainedDelta
 from letheon.federation.encoding import encode
@@ -43,11 +43,11 @@ class QuickTrainer:
     def adopt(self, plan: Plan) -> None:
         self.plan = plan
 
-    def train(self, base: ModelFile, seed: int, target: Path) -> TrainedDelta:
+    def train(self, base: ModelFile, task: TrainTask, target: Path) -> TrainedDelta:
         if self.before_training:
             self.before_training.popleft()()
-        self.trained.append((base.version, seed))
-        return TrainedDelta(self._payload(target, seed), 0.7, 2, self.open())
+        self.trained.append((base.version, task.seed))
+        return TrainedDelta(self._payload(target, task.seed), 0.7, 2, self.open())
 
     def until_abandoned(self) -> None:
         """For `before_training`: works until told to stop."""

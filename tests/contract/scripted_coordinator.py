@@ -131,6 +131,7 @@ class ScriptedCoordinator(
             epoch=self.epoch if epoch is None else epoch,
             plan_digest=self.plan.digest,
             seed=seed,
+            learning_rate=self.plan.training.learning_rate,
         )
         self.tasks.append(training_pb2.NextTaskResponse(train=task, epoch=self.epoch))
         return name

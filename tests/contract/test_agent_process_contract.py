@@ -21,6 +21,7 @@ from letheon.federation.encoding import decode
 from letheon.v1 import training_pb2
 
 CONFIG = """
+log_level = "DEBUG"
 coordinator = "{address}"
 site = "north"
 state_dir = "{state}"
@@ -72,6 +73,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for daemon in daemons:
         daemon.process.kill()
         daemon.process.wait(10)
+    if daemons:
+        sys.stdout.write(daemons[0].stderr)  # shown when the test fails
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from erasure_builders import a_running_federation, relative_error
+from erasure_builders import a_running_federation
 
-from letheon.errors import LetheonError, ModelDestroyed, SiteFenced
+from letheon.errors import ModelDestroyed
 from letheon.servicekit.signing import SigningKey
-from letheon.v1 import certificates_pb2, erasures_pb2, models_pb2
+from letheon.v1 import certificates_pb2, erasures_pb2
 
 
 @pytest.fixture

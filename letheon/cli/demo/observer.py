@@ -23,7 +23,7 @@ from letheon.cli.local.folder import FederationFolder
 from letheon.cli.local.preparation import RECORDS_FILE
 from letheon.cli.remote import Remote
 from letheon.errors import BadData, LetheonError
-from letheon.federation.parameters import unflatten
+from letheon.federation.parameters import Vector, unflatten
 from letheon.federation.plan import Plan
 from letheon.imaging import backdoor as probes
 from letheon.imaging.models.model import ImageSpec
@@ -50,6 +50,15 @@ class Measurement:
     macro_auc: float | None
     backdoor_success: float
     forget: ForgetStatistic | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The weights of one version, [d] in plan order."""
+
+    version: int
+    at_s: float  # since the observer began
+    weights: Vector
 
 
 @dataclass(frozen=True)
@@ -110,22 +119,24 @@ class Observer:
         )
         self.series: list[Measurement] = []
 
-    def measure(
-        self, version: int | None, withdrawn: WithdrawnRecords | None = None
-    ) -> Measurement:
-        """One version (None: the head), with the forget statistic if the records are given.
+    def fetch(self, version: int | None) -> Snapshot:
+        """The weights of a version (None: the head), to be measured at leisure.
 
-        Raises what the download raises: a version destroyed by an erasure cannot be measured.
+        Raises what the download raises: a version destroyed by an erasure is gone.
         """
-        with self._lock, tempfile.TemporaryDirectory(prefix="letheon-lab-") as folder:
+        with tempfile.TemporaryDirectory(prefix="letheon-lab-") as folder:
             name = names.HEAD if version is None else names.model_name(version)
             done = download(
                 self._remote.models.DownloadModel, Path(folder) / "model", name=name, reader="lab"
             )
-            at = self._clock() - self._began
-            vector = np.fromfile(done.path, dtype="<f4").astype(np.float32, copy=False)
-            write_weights(self._module, unflatten(vector, self._plan.parameters))
-            measured = self._score(done.version, at)
+            weights = np.fromfile(done.path, dtype="<f4").astype(np.float32, copy=False)
+            return Snapshot(done.version, self._clock() - self._began, weights)
+
+    def measure(self, snapshot: Snapshot, withdrawn: WithdrawnRecords | None = None) -> Measurement:
+        """One version, with the forget statistic if the withdrawn records are given."""
+        with self._lock:
+            write_weights(self._module, unflatten(snapshot.weights, self._plan.parameters))
+            measured = self._score(snapshot.version, snapshot.at_s)
             if withdrawn is not None:
                 measured = replace(measured, forget=self._forget(withdrawn))
             self._keep(measured)
@@ -195,7 +206,7 @@ class Watcher:
                 )
                 if status.head_version < due:
                     continue
-                measured = self._observer.measure(None)
+                measured = self._observer.measure(self._observer.fetch(None))
             except LetheonError:
                 # The coordinator restarts, or the version is gone: the next look is soon.
                 self.failures += 1

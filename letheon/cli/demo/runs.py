@@ -180,6 +180,6 @@ def reference_run(lab: Lab, outcome: Outcome) -> Measurement:
         observer = Observer(remote, lab.dataset.test, lab.backdoor, seed=settings.seed)
         story = Story(settings, federation, remote, observer, lab.tell)
         story.train_until(lambda: len(story.ledger.deltas()) >= outcome.retained_deltas)
-        measured = observer.measure(None, outcome.records)
+        measured = observer.measure(observer.fetch(None), outcome.records)
     lab.tell_measured(measured)
     return measured

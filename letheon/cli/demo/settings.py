@@ -38,7 +38,6 @@ class DemoSettings:
     erasure_limit_s: float = 240.0
     plan: dict[str, TomlTable] = field(
         default_factory=lambda: {
-            "training": {"local_steps": 16, "batch_size": 32, "learning_rate": 0.05},
             "gate": {"every": 8},
         }
     )

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from letheon import names
 from letheon.cli.demo.ledger_reading import LedgerLog
-from letheon.cli.demo.observer import Measurement, Observer, WithdrawnRecords
+from letheon.cli.demo.observer import Measurement, Observer, Snapshot, WithdrawnRecords
 from letheon.cli.demo.settings import WITHDRAWN, DemoSettings
 from letheon.cli.following import TERMINAL, Narration
 from letheon.cli.local.running import LocalFederation
@@ -91,14 +91,23 @@ class Story:
         self.train_until(lambda: len(self.ledger.deltas()) >= settings.before)
         records = withdrawn()
         erasure, took = self._request()
-        before, removed = self._watch_removal(erasure.name, records)
+        before, removed = self._watch_removal(erasure.name)
         erasure = self._watch_to_end(erasure.name)
-        gate = self._at_gate(erasure, records)
+        gate = self._fetch(erasure.attempts[-1].version) if erasure.attempts else None
         self.train_until(lambda: self._retained_after() >= settings.after)
-        end = self._patiently(lambda: self._observer.measure(None, records))
+        end = self._patiently(lambda: self._observer.fetch(None))
+
+        def measure(snapshot: Snapshot | None) -> Measurement | None:
+            return self._observer.measure(snapshot, records) if snapshot is not None else None
+
         return Told(
             erasure=erasure,
-            moments=Moments(before, removed, gate, end),
+            moments=Moments(
+                before=measure(before),
+                removed=measure(removed),
+                gate=measure(gate),
+                end=self._observer.measure(end, records),
+            ),
             status=self._patiently(
                 lambda: self._remote.federation.GetFederation(federation_pb2.GetFederationRequest())
             ),
@@ -164,29 +173,24 @@ class Story:
         question = erasures_pb2.GetErasureRequest(name=name)
         return self._patiently(lambda: self._remote.erasures.GetErasure(question))
 
-    def _watch_removal(
-        self, name: str, records: WithdrawnRecords
-    ) -> tuple[Measurement | None, Measurement | None]:
-        """Measures the heads around the removal while their files still exist."""
+    def _watch_removal(self, name: str) -> tuple[Snapshot | None, Snapshot | None]:
+        """Takes the heads around the removal while their files still exist."""
         end = time.monotonic() + self._settings.erasure_limit_s
         while True:
             self._turn()
             erasure = self._read(name)
             if erasure.HasField("removal"):
                 removal = erasure.removal
-                return (
-                    self._measure(removal.version_before, records),
-                    self._measure(removal.version_after, records),
-                )
+                return self._fetch(removal.version_before), self._fetch(removal.version_after)
             if erasure.state in TERMINAL or time.monotonic() > end:
                 return None, None
             time.sleep(LOOK_AGAIN_S / 5)
 
-    def _measure(self, version: int, records: WithdrawnRecords) -> Measurement | None:
+    def _fetch(self, version: int) -> Snapshot | None:
         try:
-            return self._observer.measure(version, records)
+            return self._observer.fetch(version)
         except LetheonError as error:
-            self._say(f"version {version} could not be measured: {error.message}")
+            self._say(f"version {version} cannot be measured: {error.message}")
             return None
 
     def _watch_to_end(self, name: str) -> Erasure:
@@ -204,11 +208,6 @@ class Story:
                 self._say(f"the erasure did not end in {self._settings.erasure_limit_s:.0f} s")
                 return erasure
             time.sleep(LOOK_AGAIN_S)
-
-    def _at_gate(self, erasure: Erasure, records: WithdrawnRecords) -> Measurement | None:
-        if not erasure.attempts:
-            return None
-        return self._measure(erasure.attempts[-1].version, records)
 
     def _retained_after(self) -> int:
         removal = self.ledger.removal()

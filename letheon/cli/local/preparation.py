@@ -57,6 +57,13 @@ def draft_of(dataset: Dataset, settings: Mapping[str, TomlTable] | None = None) 
         "encoding": "float32",
         "model": {"plugin": "small_cnn", "arguments": {"width": 16}},
         "image": {"channels": channels, "height": height, "width": width},
+        "training": {
+            "local_steps": 32,
+            "batch_size": 32,
+            "learning_rate": 0.04,
+            "final_learning_rate": 0.01,
+            "decay_versions": 80,
+        },
         "strategy": {
             "plugin": "fedasync",
             "arguments": {"server_learning_rate": 0.6, "staleness": "polynomial"},

@@ -63,6 +63,16 @@ def test_a_method_that_only_suppresses_fails_without_a_forgetting_test(bench):
     assert world.erasure.state == pb.Erasure.FAILED
 
 
+def test_a_suppressing_method_whose_positive_control_is_silent_fails_at_once(bench):
+    world = ScriptedCoordinator("afu_ic_rebased")
+    world.target_patch = np.full(world.layout.size, 0.01, "<f4")
+    world.audit = lambda version: 0.5
+
+    assert isinstance(bench(world).run(), Failed)
+    assert len(world.attempts) == 1
+    assert "ask for method removal" in world.erasure.failure
+
+
 def test_a_subject_still_on_the_member_side_ends_the_erasure_after_the_last_attempt(bench):
     world = ScriptedCoordinator()
     world.audit = lambda version: 0.7

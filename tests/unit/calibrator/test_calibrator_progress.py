@@ -47,7 +47,8 @@ def a_progress(**fields) -> Progress:
         "gate": GateProgress(
             before={"sites/south": 0.9},
             candidate=Candidate(
-                model=MODEL, accepted=7, evaluated=(40, 50), audited=(50,), evaluate=asked, audit=asked
+                model=MODEL, accepted=7, evaluated=(40, 50), audited=(50,), evaluate=asked,
+                audit=asked,
             ),
             judged=Judged(number=1, model=MODEL, accepted=7, at=NOW, judgement=judgement),
         ),

@@ -87,7 +87,7 @@ class World:
         answer = self.instead.get(len(self.polled_at))
         if isinstance(answer, LetheonError):
             raise answer
-        return answer or Assignment(TrainTask("tasks/t", 0, PLAN.digest, 1, 0), 0)
+        return answer or Assignment(TrainTask("tasks/t", 0, PLAN.digest, 1, 0, 0.05), 0)
 
     def heartbeat(self, task: str) -> Pulse:
         return Pulse(0, abandon=False)

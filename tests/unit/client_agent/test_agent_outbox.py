@@ -18,7 +18,7 @@ from client_agent.domain.upload import (
     Upload,
     UploadState,
 )
-from letheon.errors import BadConfig
+from letheon.errors import BadConfig, StorageUnavailable
 from letheon.servicekit.clock import FakeClock
 
 
@@ -37,7 +37,7 @@ def a_delta(state: StateDir, update_id: str = "u1", content: bytes = b"1234") ->
     path = state.work / update_id
     path.write_bytes(content)
     payload = Payload(path, len(content), hashlib.sha256(content).hexdigest(), "float32")
-    return Upload(update_id, "tasks/t", payload, DeltaFacts(3, 1, -9, 0, 2, 0.25, "f1"))
+    return Upload(update_id, "tasks/t", payload, DeltaFacts(3, 1, -9, 0.05, 0, 2, 0.25, "f1"))
 
 
 def an_answer(state: StateDir, update_id: str = "x1") -> Upload:
@@ -45,6 +45,7 @@ def an_answer(state: StateDir, update_id: str = "x1") -> Upload:
     return Upload(update_id, "tasks/x", delta.payload, EraseAnswer(update_id, 1.0, 24, 0.1, 0.9))
 
 
+UNKNOWN_RECORDS = DeltaFacts(3, 1, -9, 0.05, 0, 2, 0.25, "never remembered")
 RECEIPT = Receipt("u1", ReceiptOutcome.MERGED, 4, 0.3000000119, 1, 7, "ab" * 32, "cd" * 32)
 
 
@@ -122,3 +123,17 @@ def test_a_state_dir_that_cannot_be_made_is_bad_configuration(tmp_path: Path) ->
     (tmp_path / "file").touch()
     with pytest.raises(BadConfig, match="cannot be used"):
         occupy(tmp_path / "file" / "state")
+
+
+def test_a_damaged_database_is_for_a_human(state: StateDir) -> None:
+    state.database.write_bytes(b"this is no database, whatever it is called" * 50)
+    with pytest.raises(BadConfig, match="contribution log"):
+        an_outbox(state)
+
+
+def test_a_delta_the_database_does_not_take_leaves_nothing_behind(state: StateDir) -> None:
+    outbox = an_outbox(state)
+    outbox.add(a_delta(state))
+    with pytest.raises(StorageUnavailable):
+        outbox.add(Upload("u2", "tasks/t", a_delta(state, "u2").payload, UNKNOWN_RECORDS))
+    assert [path.name for path in state.outbox.iterdir()] == ["u1.payload"]
