@@ -44,52 +44,66 @@ def run(config: CalibratorConfig, stop: threading.Event) -> bool:
     clock = SystemClock()
     backoff = partial(Backoff, _BACKOFF_BASE_S, config.backoff_cap_seconds)
     key = SigningKey.load_or_create(config.key_path)
-    images = Images(_load(config.calibration), _load(config.audit))
-    check_disjoint(images)
+    images = _load_images(config)
     with ExitStack() as stack:
-        prometheus = CollectorRegistry()
-        metrics = CalibratorMetrics(prometheus)
-        if config.metrics_listen is not None:
-            address, close = serve_metrics(config.metrics_listen, prometheus)
-            stack.callback(close)
-            _LOG.info("metrics_served", extra={"address": address})
+        metrics = _serve_metrics(config, stack)
         channel = stack.enter_context(open_channel(config.coordinator))
         client = CoordinatorClient(channel, reader=config.name)
         queue = RedisErasureQueue(
             config.redis_url.get_secret_value(), reclaim_after_s=config.reclaim_seconds
         )
         stack.callback(queue.close)
-        plan = await_plan(client, clock, stop, backoff())
-        if plan is None:
+        if (plan := await_plan(client, clock, stop, backoff())) is None:
             return True
         check_images(images, plan)
-        workshop = Workshop(
-            coordinator=client,
-            plan=plan,
-            method=partial(build_method, config),
-            laboratory=cache(partial(build_laboratory, plan, images, config.threads)),
-            clock=clock,
-            directory=config.state_dir,
-            key=key,
+        drive = Drive(
+            _workshop(config, client, plan, images, clock, key),
+            metrics,
+            backoff,
+            config.poll_seconds,
         )
         worker = Worker(
             name=config.name,
             queue=queue,
             claims=client,
-            drive=Drive(workshop, metrics, backoff, config.poll_seconds),
+            drive=drive,
             clock=clock,
             metrics=metrics,
             backoff=backoff,
             make_salt=partial(secrets.token_hex, _SALT_BYTES),
-            pace=Pace(
-                block_s=config.block_seconds,
-                renew_s=config.renew_seconds,
-                max_jobs=config.max_jobs,
-            ),
+            pace=Pace(config.block_seconds, config.renew_seconds, config.max_jobs),
         )
         _LOG.info("calibrator_started", extra={"holder": config.name, "key_id": key.key_id})
         worker.run(stop)
         return worker.join(config.stop_grace_seconds)
+
+
+def _serve_metrics(config: CalibratorConfig, stack: ExitStack) -> CalibratorMetrics:
+    prometheus = CollectorRegistry()
+    if config.metrics_listen is not None:
+        address, close = serve_metrics(config.metrics_listen, prometheus)
+        stack.callback(close)
+        _LOG.info("metrics_served", extra={"address": address})
+    return CalibratorMetrics(prometheus)
+
+
+def _workshop(
+    config: CalibratorConfig,
+    client: CoordinatorClient,
+    plan: Plan,
+    images: Images,
+    clock: Clock,
+    key: SigningKey,
+) -> Workshop:
+    return Workshop(
+        coordinator=client,
+        plan=plan,
+        method=partial(build_method, config),
+        laboratory=cache(partial(build_laboratory, plan, images, config.threads)),
+        clock=clock,
+        directory=config.state_dir,
+        key=key,
+    )
 
 
 def await_plan(head: Head, clock: Clock, stop: threading.Event, backoff: Backoff) -> Plan | None:
@@ -116,6 +130,13 @@ def build_laboratory(plan: Plan, images: Images, threads: int) -> Laboratory:
     from calibrator.adapters.torch_laboratory import TorchLaboratory
 
     return TorchLaboratory(plan, images, threads)
+
+
+def _load_images(config: CalibratorConfig) -> Images:
+    """Both sets, seen to be disjoint before anything else is done."""
+    images = Images(_load(config.calibration), _load(config.audit))
+    check_disjoint(images)
+    return images
 
 
 def _load(source: SourceConfig | None) -> Records | None:

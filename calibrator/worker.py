@@ -84,21 +84,29 @@ class Worker:
         """Takes entries until `stop`; jobs in hand store their step and end by themselves."""
         backoff = self._backoff()
         while not stop.is_set():
-            if not self._slots.acquire(timeout=self._pace.block_s):
-                continue
-            entry = None
             try:
-                entry = self._queue.take(self._name, self._pace.block_s)
                 self._observe()
-                backoff.reset()
+                entry = self._next_entry()
             except Unavailable as error:
                 self._metrics.retries.inc()
                 _LOG.warning("queue_unreachable", extra={"reason": error.reason})
                 self._clock.wait(stop, backoff.next_s())
+                continue
+            backoff.reset()
+            if entry is not None:
+                self._start(entry, stop)
+
+    def _next_entry(self) -> Entry | None:
+        """An entry and the slot to work on it; None if either is missing for now."""
+        if not self._slots.acquire(timeout=self._pace.block_s):
+            return None
+        entry = None
+        try:
+            entry = self._queue.take(self._name, self._pace.block_s)
+        finally:
             if entry is None:
                 self._slots.release()
-            else:
-                self._start(entry, stop)
+        return entry
 
     def join(self, grace_s: float) -> bool:
         """Waits for the jobs in hand; false if one is still at work after `grace_s` seconds."""
@@ -252,6 +260,6 @@ class Worker:
             self._metrics.jobs.set(len(self._in_hand))
             oldest = min(self._filed_at.values(), default=None)
         age = (self._clock.now() - oldest).total_seconds() if oldest else 0.0
-        self._metrics.oldest_entry_age_seconds.set(max(0.0, age))
+        self._metrics.oldest_job_age_seconds.set(max(0.0, age))
         self._metrics.queue_depth.set(self._queue.depth())
         self._metrics.dead_letters.set(len(self._queue.dead_letters()))

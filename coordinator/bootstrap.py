@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,17 +14,12 @@ from coordinator.adapters.disk_blobs import DiskBlobs, DiskStagingArea
 from coordinator.adapters.sql import SqlStore
 from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
-from coordinator.domain.upload import AnswerPurpose, DeltaPurpose, PatchPurpose
 from coordinator.erasure_wiring import erasure_context, erasure_services, relay_chores
 from coordinator.metrics import Gauges, Metrics
 from coordinator.ports import Blobs
 from coordinator.rpc.federation import FederationServicer
 from coordinator.rpc.ledger import LedgerServicer
 from coordinator.rpc.models import ModelsServicer
-from coordinator.rpc.sites import SitesServicer
-from coordinator.rpc.training import TrainingServicer
-from coordinator.services.accept_delta import AcceptDelta
-from coordinator.services.accept_patch import AcceptPatch
 from coordinator.services.advance_serving import AdvanceServing
 from coordinator.services.destroy_subject import finish_destructions
 from coordinator.services.export_model import ExportModel
@@ -35,27 +28,21 @@ from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.live_model import LiveModel
 from coordinator.services.maintenance import Maintenance
 from coordinator.services.model_files import ModelFiles
-from coordinator.services.next_task import NextTask, Polling
 from coordinator.services.presence import Presence
-from coordinator.services.receive_upload import ReceiveUpload
-from coordinator.services.register_site import RegisterSite
-from coordinator.services.store_answer import StoreAnswer
-from coordinator.services.submit_answer import SubmitAnswer
 from coordinator.services.sweep_leftovers import sweep_payloads, sweep_uploads
 from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.unfolded_terms import UnfoldedTerms
 from coordinator.services.verify_ledger import VerifyLedger
+from coordinator.training_wiring import Service, training_services
 from letheon.errors import BadConfig
 from letheon.servicekit.clock import Clock, SystemClock
 from letheon.servicekit.erasure_queue import ErasureQueue, RedisErasureQueue
 from letheon.servicekit.metrics import RpcMetrics, serve_metrics
-from letheon.servicekit.server import Register, Server
+from letheon.servicekit.server import Server
 from letheon.v1 import (
     federation_pb2_grpc,
     ledger_pb2_grpc,
     models_pb2_grpc,
-    sites_pb2_grpc,
-    training_pb2_grpc,
 )
 
 _log = logging.getLogger(__name__)
@@ -64,15 +51,6 @@ _log = logging.getLogger(__name__)
 def new_id() -> str:
     """A fresh identifier that may stand in a resource name."""
     return uuid.uuid4().hex
-
-
-@dataclass(frozen=True)
-class Service:
-    """A servicer, how it is registered, and its name in the proto package."""
-
-    name: str
-    register: Register
-    servicer: object
 
 
 class Coordinator:
@@ -224,59 +202,6 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
         gauges=Gauges(registry, store, blobs, live, presence, clock),
         clock=clock,
         new_id=new_id,
-    )
-
-
-def training_services(
-    core: Core, config: CoordinatorConfig, *, answered: Callable[[], None]
-) -> list[Service]:
-    """What agents call."""
-    next_task = NextTask(
-        store=core.store,
-        live=core.live,
-        presence=core.presence,
-        meter=core.metrics,
-        clock=core.clock,
-        rng=random.Random(),
-        polling=Polling(config.polling.retry_after_seconds, config.polling.jitter),
-        federation=core.plan.digest,
-        training=core.plan.training,
-    )
-    training = TrainingServicer(
-        next_task=next_task,
-        uploads=receive_upload(core),
-        submit_answer=SubmitAnswer(core.store, core.clock, answered),
-        live=core.live,
-        plan_digest=core.plan.digest,
-    )
-    register_site = RegisterSite(core.store, core.clock, core.plan.digest)
-    sites = SitesServicer(core.store, core.presence, register_site)
-    return [
-        Service("Training", training_pb2_grpc.add_TrainingServicer_to_server, training),
-        Service("Sites", sites_pb2_grpc.add_SitesServicer_to_server, sites),
-    ]
-
-
-def receive_upload(core: Core) -> ReceiveUpload:
-    """Uploads of every purpose."""
-    store, live, meter, clock, plan = core.store, core.live, core.metrics, core.clock, core.plan
-    return ReceiveUpload(
-        store=store,
-        staging=core.staging,
-        acceptances={
-            DeltaPurpose: AcceptDelta(
-                store, live, core.strategy, meter, clock, plan.encoding, plan.max_delta_norm
-            ),
-            PatchPurpose: AcceptPatch(
-                store, live, meter, clock, plan.encoding, plan.erasure.patch_cap_ratio
-            ),
-            AnswerPurpose: StoreAnswer(store, live, clock, plan.encoding),
-        },
-        slots=core.slots,
-        meter=meter,
-        clock=clock,
-        layout=plan.parameters,
-        encoding=plan.encoding,
     )
 
 

@@ -11,7 +11,11 @@ from coordinator.metrics import QueueGauges
 from coordinator.rpc.certificates import CertificatesServicer
 from coordinator.rpc.erasure_jobs import ErasureJobsServicer
 from coordinator.rpc.erasures import ErasuresServicer
-from coordinator.services.erasure_context import ErasureContext, ErasureLimits
+from coordinator.services.erasure_context import (
+    ErasureContext,
+    ErasureLimits,
+    offered_methods,
+)
 from coordinator.services.erasure_relay import ErasureRelay
 from coordinator.services.maintenance import Maintenance
 from letheon.servicekit.erasure_queue import ErasureQueue
@@ -21,6 +25,7 @@ from letheon.v1 import certificates_pb2_grpc, erasures_pb2_grpc
 
 def erasure_context(core: Core, config: CoordinatorConfig) -> ErasureContext:
     """What the use cases of erasures share."""
+    offered_methods()  # read now, so that the first request does not wait for it
     claims = config.claims
     return ErasureContext(
         store=core.store,

@@ -15,12 +15,13 @@ import grpc
 import numpy as np
 
 from coordinator.adapters.sql import SqlStore
-from coordinator.bootstrap import Coordinator, build, build_core, receive_upload
+from coordinator.bootstrap import Coordinator, build, build_core
 from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
 from coordinator.domain.erasure import Erasure, ErasureState, Level
 from coordinator.domain.site import Site, SiteState
 from coordinator.domain.upload import DeltaPurpose, Header, Receipt
+from coordinator.training_wiring import receive_upload
 from letheon.federation.encoding import encode
 from letheon.federation.parameters import Layout, TensorSpec, Vector, write_safetensors
 from letheon.federation.plan import Plan, PlanDraft

@@ -13,7 +13,7 @@ from typing import Any
 
 from builders import LAYOUT, Client, a_config, a_federation, a_vector
 
-from coordinator.bootstrap import Coordinator, build, receive_upload
+from coordinator.bootstrap import Coordinator, build
 from coordinator.domain.erasure import Erasure, Verdict
 from coordinator.domain.model import FederationRow
 from coordinator.domain.site import Site
@@ -31,6 +31,7 @@ from coordinator.services.register_site import RegisterSite
 from coordinator.services.remove_contribution import remove_contribution
 from coordinator.services.request_erasure import RequestErasure, request_erasure
 from coordinator.services.verify_ledger import Verdict as LedgerVerdict
+from coordinator.training_wiring import receive_upload
 from letheon.federation.encoding import decode, encode
 from letheon.federation.ledger import Entry
 from letheon.federation.parameters import Vector

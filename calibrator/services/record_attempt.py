@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calibrator.domain.case import Erasure, ModelRef, Removal
 from calibrator.domain.progress import Judged, Stage
 from calibrator.ports import Attempt, Certified, Failed, Recorded
 from calibrator.services.job import Ended, Job, Moved, Workshop
@@ -75,41 +76,17 @@ def _can_never_pass(job: Job, judged: Judged, workshop: Workshop) -> bool:
 
 
 def _certify(job: Job, judged: Judged, recorded: Recorded, workshop: Workshop) -> bytes:
-    erasure, removal = job.erasure, job.progress.require_removal()
     now = workshop.clock.now()
     text = statement.compose(
-        statement.Filing(
-            erasure=erasure.name,
-            request_id=erasure.request_id,
-            site=erasure.site,
-            legal_basis=erasure.legal_basis,
-            level=erasure.level,
-            method=erasure.method,
-            requested_at=erasure.requested_at,
-            fenced_at=erasure.fenced_at,
-            deadline=erasure.deadline,
-        ),
-        statement.Change(
-            epoch=removal.epoch,
-            version_before=removal.version_before,
-            version_after=removal.version_after,
-            version_promoted=judged.model.version,
-            sha256_before=removal.sha256_before,
-            sha256_after=removal.sha256_after,
-            sha256_promoted=judged.model.sha256,
-            subtracted=removal.subtracted,
-            contribution_norm=removal.contribution_norm,
-            head_norm_before=removal.head_norm_before,
-            removed_entries=removal.removed_entries,
-            voided_entries=removal.voided_entries,
-        ),
+        _filing(job.erasure),
+        _change(job.progress.require_removal(), judged.model),
         statement.Findings(
             judgement=judged.judgement,
             attempt=judged.number,
             accepted_since_removal=judged.accepted,
             steps=job.progress.steps,
         ),
-        workshop.method(erasure.method).offer,
+        workshop.method(job.erasure.method).offer,
         process=recorded.evidence,
         plan_digest=workshop.plan.digest,
         salt=job.progress.salt,
@@ -117,3 +94,34 @@ def _certify(job: Job, judged: Judged, recorded: Recorded, workshop: Workshop) -
         signed_at=now,
     )
     return certificate.sign(text, workshop.key)
+
+
+def _filing(erasure: Erasure) -> statement.Filing:
+    return statement.Filing(
+        erasure=erasure.name,
+        request_id=erasure.request_id,
+        site=erasure.site,
+        legal_basis=erasure.legal_basis,
+        level=erasure.level,
+        method=erasure.method,
+        requested_at=erasure.requested_at,
+        fenced_at=erasure.fenced_at,
+        deadline=erasure.deadline,
+    )
+
+
+def _change(removal: Removal, promoted: ModelRef) -> statement.Change:
+    return statement.Change(
+        epoch=removal.epoch,
+        version_before=removal.version_before,
+        version_after=removal.version_after,
+        version_promoted=promoted.version,
+        sha256_before=removal.sha256_before,
+        sha256_after=removal.sha256_after,
+        sha256_promoted=promoted.sha256,
+        subtracted=removal.subtracted,
+        contribution_norm=removal.contribution_norm,
+        head_norm_before=removal.head_norm_before,
+        removed_entries=removal.removed_entries,
+        voided_entries=removal.voided_entries,
+    )

@@ -73,8 +73,9 @@ def ask_sites(
         ]
         for task in tasks:
             uow.tasks.add(task)
+        made = uow.tasks.of_request(request_id, erasure_id)
         uow.commit()
-    return tasks
+    return made
 
 
 def list_answers(

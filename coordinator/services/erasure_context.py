@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import Protocol
 
 from coordinator.domain.claim import check_token
@@ -72,6 +73,7 @@ def pin_reason(erasure: str) -> str:
     return f"erasure:{erasure}"
 
 
+@cache  # looking through every installed distribution takes longer than a fence may
 def offer_of(method: str) -> MethodOffer:
     """What the method offers. Raises MethodRefused, naming the methods there are."""
     try:
@@ -84,14 +86,10 @@ def offer_of(method: str) -> MethodOffer:
     return offer
 
 
+@cache
 def offered_methods() -> Sequence[str]:
     """The methods that the services accept."""
-    found = registry.names(registry.UNLEARNING)
-    return [
-        name
-        for name in found
-        if registry.find(registry.UNLEARNING, name).offer.services  # type: ignore[attr-defined]
-    ]
+    return [name for name in registry.names(registry.UNLEARNING) if offer_of(name).services]
 
 
 def job(uow: UnitOfWork, erasure: str, token: int) -> Erasure:

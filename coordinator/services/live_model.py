@@ -54,27 +54,35 @@ class Position:
     ledger_hash: str
 
 
+def _position(newest: Entry, epoch_first_version: int) -> Position:
+    return Position(
+        entry=newest.entry,
+        version=newest.version,
+        epoch=newest.epoch,
+        epoch_first_version=epoch_first_version,
+        ledger_hash=newest.hash,
+    )
+
+
 class Head:
     """The weights and the newest row; only inside `LiveModel.exclusive`."""
 
-    def __init__(self, weights: Vector, newest: Entry, epoch_first_version: int) -> None:
+    def __init__(
+        self,
+        weights: Vector,
+        newest: Entry,
+        *,
+        epoch_first_version: int,
+        read_payload: ReadPayload,
+        meter: Meter,
+    ) -> None:
         self.weights = weights
         self.newest = newest
-        self.epoch_first_version = epoch_first_version
         self.is_behind = False
-        self.read_payload: ReadPayload
-        self.meter: Meter
-
-    @property
-    def position(self) -> Position:
-        """Where it stands."""
-        return Position(
-            entry=self.newest.entry,
-            version=self.newest.version,
-            epoch=self.newest.epoch,
-            epoch_first_version=self.epoch_first_version,
-            ledger_hash=self.newest.hash,
-        )
+        self.read_payload = read_payload
+        self._meter = meter
+        # One object, so that who reads without the lock never sees two halves.
+        self.position = _position(newest, epoch_first_version)
 
     def commit(
         self,
@@ -92,9 +100,9 @@ class Head:
         # Rows a flush merges are read before the commit: after it, nothing may fail for long.
         merged = {n: uow.entries.get(n) for e in entries for n, _ in read_merges(e)}
         self.is_behind = True
-        with self.meter.stage("persist"):
+        with self._meter.stage("persist"):
             uow.commit()
-        with self.meter.stage("merge"):
+        with self._meter.stage("merge"):
             for entry in entries:
                 self._take(entry, payloads or {}, merged, contribution)
         self.is_behind = False
@@ -120,9 +128,9 @@ class Head:
                     remove_contribution(self.weights, contribution)
             case _:
                 pass
-        if entry.kind is EntryKind.REMOVAL:
-            self.epoch_first_version = entry.version
-        self.newest = entry
+        begins_epoch = entry.kind is EntryKind.REMOVAL
+        first = entry.version if begins_epoch else self.position.epoch_first_version
+        self.newest, self.position = entry, _position(entry, first)
 
 
 class LiveModel:
@@ -167,8 +175,13 @@ class LiveModel:
         with self._store.read() as uow:
             newest = uow.entries.get(state.entry)
             removal = uow.entries.newest(EntryKind.REMOVAL)
-        head = Head(state.head, newest, 0 if removal is None else removal.version)
-        head.read_payload, head.meter = self._read_payload, self._meter
+        head = Head(
+            state.head,
+            newest,
+            epoch_first_version=0 if removal is None else removal.version,
+            read_payload=self._read_payload,
+            meter=self._meter,
+        )
         _log.info(
             "head_recovered",
             extra={

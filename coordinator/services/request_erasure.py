@@ -62,11 +62,15 @@ def request_erasure(command: RequestErasure, context: ErasureContext) -> Erasure
     """
     received_at = context.clock.now()
     _check_fields(command)
+    with context.store.read() as uow:
+        known = _repeated(uow, command)
+    if known is not None:
+        return known
+    _check_method(command)
     with context.store.write() as uow:
         known = _repeated(uow, command)
         if known is not None:
             return known
-        _check_method(command)
         if not _waiting_of(uow, command.site):
             # Without a ledger row to write, the fence does not wait for a merge that goes on.
             return _file(command, context, uow, received_at)

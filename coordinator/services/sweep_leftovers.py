@@ -33,10 +33,11 @@ def sweep_uploads(
 ) -> list[str]:
     """Forgets uploads begun longer ago than `keep`; answers which. A resend begins anew."""
     due = clock.now() - keep
+    staged = set(staging.all())  # first: an upload has its row before it has a file
     with store.read() as uow:
         known = uow.uploads.all()
     old = [upload.update_id for upload in known if upload.started_at < due]
-    unknown = set(staging.all()) - {upload.update_id for upload in known}
+    unknown = staged - {upload.update_id for upload in known}
     for update_id in (*old, *unknown):
         if staging.is_open(update_id):
             continue

@@ -75,17 +75,13 @@ def forget_statistic(
     """
     erased = _group("erased", erased_losses, erased_correct, erased_patients)
     control = _group("control", control_losses, control_correct, control_patients)
-    levels, inverse = np.unique(
-        np.concatenate([erased.scores, control.scores]), return_inverse=True
-    )
-    split = len(erased.scores)
-    ranks = (inverse[:split], inverse[split:], len(levels))
+    ranks = _ranks(erased, control)
     aucs, gaps = _bootstrap(erased, control, ranks, resamples, seed)
-    ones = (np.ones(split), np.ones(len(control.scores)))
+    ones = (np.ones_like(erased.scores), np.ones_like(control.scores))
     auc_low, auc_high = np.percentile(aucs, INTERVAL)
     gap_low, gap_high = np.percentile(gaps, INTERVAL)
     return ForgetStatistic(
-        erased_records=split,
+        erased_records=len(erased.scores),
         control_records=len(control.scores),
         auc=_auc(*ranks, *ones),
         auc_low=float(auc_low),
@@ -115,6 +111,16 @@ def _group(
         return _Group(scores, right, np.arange(scores.size), scores.size)
     known, units = np.unique(np.asarray(patients), return_inverse=True)
     return _Group(scores, right, units.astype(np.int64), len(known))
+
+
+def _ranks(
+    erased: _Group, control: _Group
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
+    """The place of each score among all distinct scores, for both groups, and their number."""
+    both = np.concatenate([erased.scores, control.scores])
+    levels, places = np.unique(both, return_inverse=True)
+    split = len(erased.scores)
+    return places[:split], places[split:], len(levels)
 
 
 def _auc(

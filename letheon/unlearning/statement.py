@@ -89,33 +89,41 @@ def compose(
         "level": filing.level,
         "claim": claim(findings.judgement, offer),
         "method": {"name": offer.name, "steps": [dict(step) for step in findings.steps]},
-        "times": {
-            "requested_at": _stamp(filing.requested_at),
-            "fenced_at": _stamp(filing.fenced_at),
-            "promoted_at": _stamp(promoted_at),
-            "deadline": _stamp(filing.deadline),
-        },
+        "times": _times(filing, promoted_at),
         "deadline_met": promoted_at <= filing.deadline,
         "model": asdict(change),
         "process": dict(process),
-        "gate": {
-            "attempt": findings.attempt,
-            "accepted_since_removal": findings.accepted_since_removal,
-            "verdict": findings.judgement.verdict.value,
-            "reason": findings.judgement.reason,
-            "tests": [
-                {
-                    "name": test.name,
-                    "verdict": test.verdict.value,
-                    "positive_control_fired": test.positive_control_fired,
-                    "detail": test.detail,
-                    "numbers": dict(test.numbers),
-                }
-                for test in findings.judgement.tests
-            ],
-        },
+        "gate": _gate(findings),
         "what_is_not_proven": not_proven(findings, offer),
         "signed_at": _stamp(signed_at),
+    }
+
+
+def _times(filing: Filing, promoted_at: datetime) -> dict[str, str]:
+    return {
+        "requested_at": _stamp(filing.requested_at),
+        "fenced_at": _stamp(filing.fenced_at),
+        "promoted_at": _stamp(promoted_at),
+        "deadline": _stamp(filing.deadline),
+    }
+
+
+def _gate(findings: Findings) -> dict[str, Any]:
+    return {
+        "attempt": findings.attempt,
+        "accepted_since_removal": findings.accepted_since_removal,
+        "verdict": findings.judgement.verdict.value,
+        "reason": findings.judgement.reason,
+        "tests": [
+            {
+                "name": test.name,
+                "verdict": test.verdict.value,
+                "positive_control_fired": test.positive_control_fired,
+                "detail": test.detail,
+                "numbers": dict(test.numbers),
+            }
+            for test in findings.judgement.tests
+        ],
     }
 
 

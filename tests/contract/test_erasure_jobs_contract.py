@@ -112,8 +112,8 @@ def test_progress_survives_the_calibrator(federation: Federation, job: Job) -> N
     )
     assert claim.progress_json == '{"a":1}'
     assert claim.erasure.state == erasures_pb2.Erasure.CALIBRATING
+    job.token = claim.fencing_token
     with pytest.raises(MalformedRequest):
-        job.token = claim.fencing_token
         job.renew(progress_json="x" * (256 * 1024 + 1))
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import a_plan, a_vector
-from erasure_builders import a_running_federation, relative_error
+from erasure_builders import a_running_federation
 
 from letheon.errors import ClaimLost, PatchVoid, SiteFenced, StaleEpoch
+from letheon.federation.arithmetic import relative_error
 from letheon.servicekit.clock import FakeClock
 from letheon.servicekit.erasure_queue import MemoryErasureQueue
 from letheon.servicekit.signing import SigningKey

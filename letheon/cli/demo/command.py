@@ -144,6 +144,7 @@ def _publish(run: Run) -> None:
         run.series,
         title=f"{run.dataset}: {erasure.site} withdraws, {erasure.method}",
         removed_at=erasure.removal.version_after if erasure.HasField("removal") else None,
+        removed_label="site removed" if erasure.removal.subtracted else "erasure begins",
         promoted_at=promoted,
         reference=run.reference,
     )

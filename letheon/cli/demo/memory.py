@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import threading
+import time
 
 import psutil
 
@@ -18,6 +20,9 @@ class Usage:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="usage", daemon=True)
+        self._began = time.monotonic()
+        self._cpu_at_start = _cpu_seconds()
+        self.own_busy = 0.0  # share of all cores used by the demo's own processes, 0 to 1
         self.peak_bytes = 0
         self.busy: list[float] = []
 
@@ -29,6 +34,8 @@ class Usage:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        seconds = (time.monotonic() - self._began) * (psutil.cpu_count() or 1)
+        self.own_busy = (_cpu_seconds() - self._cpu_at_start) / seconds
 
     def _watch(self) -> None:
         me = psutil.Process()
@@ -41,6 +48,12 @@ class Usage:
     def mean_busy(self) -> float:
         """Mean share of all cores in use on this machine, 0 to 1."""
         return sum(self.busy) / len(self.busy) if self.busy else 0.0
+
+
+def _cpu_seconds() -> float:
+    """Processor time of this process and of all below it that have ended."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _share(process: psutil.Process) -> int:

@@ -17,6 +17,7 @@ def draw(
     *,
     title: str,
     removed_at: int | None,
+    removed_label: str,
     promoted_at: int | None,
     reference: Measurement | None,
 ) -> None:
@@ -46,7 +47,7 @@ def draw(
             label="backdoor success, retrained",
         )  # fmt: skip
     if removed_at is not None:
-        axes.axvline(removed_at, color="black", linewidth=1.2, label="site removed")
+        axes.axvline(removed_at, color="black", linewidth=1.2, label=removed_label)
     if promoted_at is not None:
         axes.axvline(
             promoted_at, color="green", linewidth=1.2, linestyle=":", label="gate passed, promoted"

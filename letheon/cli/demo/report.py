@@ -90,7 +90,7 @@ def summary(run: Run) -> Fields:
         "federation": federation_document(run.told.status),
         "series": [_document(point) for point in run.series],
         "peak_memory_bytes": run.usage.peak_bytes,
-        "mean_cores_busy": run.usage.mean_busy,
+        "cores_busy": {"demo": run.usage.own_busy, "machine": run.usage.mean_busy},
         "total_seconds": run.total_s,
     }
 
@@ -148,7 +148,8 @@ def _lines(run: Run) -> list[str]:
         f"From the request: {took}.",
         f"Superseded tasks: {superseded} (at most one a retained site and erasure).",
         f"{run.total_s:.0f} s in all, peak memory {run.usage.peak_bytes / 1e9:.2f} GB, cores "
-        f"{100 * run.usage.mean_busy:.0f} % busy on average.",
+        f"{100 * run.usage.own_busy:.0f} % busy with the demo, {100 * run.usage.mean_busy:.0f} % "
+        "with everything on this machine.",
     ]
     lines += [
         f"{'kept  ' if promise.kept else 'BROKEN'}  {promise.name}: {promise.detail}"

@@ -105,6 +105,7 @@ def test_the_picture_is_drawn_with_and_without_a_promotion(tmp_path: Path) -> No
             series,
             title="a title",
             removed_at=40,
+            removed_label="site removed",
             promoted_at=promoted,
             reference=a_measurement(60, 0.92) if promoted else None,
         )

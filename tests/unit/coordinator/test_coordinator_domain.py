@@ -203,15 +203,21 @@ def test_utilities_are_read_from_answers() -> None:
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_train_task_tells_its_epoch(epoch: int, entry: int, draw: int) -> None:
-    task = train_task(
-        federation="f", site="north", epoch=epoch, entry=entry, draw=draw, exclusion_counter=0
+    north, south = (
+        train_task(
+            federation="f",
+            site=site,
+            epoch=epoch,
+            entry=entry,
+            draw=draw,
+            exclusion_counter=0,
+            learning_rate=0.1,
+        )
+        for site in ("north", "south")
     )
-    assert epoch_of(task.id) == epoch
-    assert 0 <= task.seed < 2**63
-    other = train_task(
-        federation="f", site="south", epoch=epoch, entry=entry, draw=draw, exclusion_counter=0
-    )
-    assert other.seed != task.seed
+    assert epoch_of(north.id) == epoch
+    assert 0 <= north.seed < 2**63
+    assert south.seed != north.seed
 
 
 @pytest.mark.parametrize("name", ["", "train", "train-x-0-0", "0f3e", "train-1-2-3-4"])

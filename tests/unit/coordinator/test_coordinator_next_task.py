@@ -41,6 +41,7 @@ def next_task(core: Core) -> NextTask:
         rng=random.Random(1),
         polling=Polling(retry_after_s=2.0, jitter=0.25),
         federation="f",
+        training=core.plan.training,
     )
 
 

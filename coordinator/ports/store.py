@@ -1,4 +1,4 @@
-"""What the use cases need from the outside: a transactional store, and a store of payloads.
+"""The transactional store: one unit of work, one repository a noun.
 
     with store.write() as uow:      # one writer at a time, everywhere
         site = uow.sites.get("north")
@@ -12,12 +12,9 @@ StorageUnavailable when the store does not answer. Records are frozen: save a ch
 # ruff: noqa: D102 (a repository method says by its name and types what it does)
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
-from mmap import mmap
-from pathlib import Path
 from typing import Protocol
 
 from coordinator.domain.claim import Claim
@@ -37,8 +34,6 @@ from coordinator.domain.task import Task
 from coordinator.domain.upload import Receipt, Upload
 from letheon.federation.ledger import Entry, EntryKind
 
-Bytes = bytes | bytearray | memoryview | mmap
-
 
 class SiteRepository(Protocol):
     """Sites, oldest first."""
@@ -51,7 +46,7 @@ class SiteRepository(Protocol):
 
 
 class EntryRepository(Protocol):
-    """The ledger: append only, gap-free from 1."""
+    """The ledger: append only, gap-free from 0."""
 
     def add(self, entry: Entry) -> None: ...
     def get(self, entry: int) -> Entry: ...
@@ -255,93 +250,3 @@ class Store(Protocol):
     def note(self) -> AbstractContextManager[UnitOfWork]:
         """As `write`, for what may be lost in a power cut: it does not wait for the disk."""
         ...
-
-
-class Staging(Protocol):
-    """The growing file of one upload, held by one stream at a time."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes so far, those of earlier streams included."""
-        ...
-
-    def append(self, data: bytes) -> None: ...
-    def sync(self) -> None:
-        """Makes everything appended durable."""
-        ...
-
-    def digest(self) -> str:
-        """sha256, hex, of all bytes so far."""
-        ...
-
-    def view(self) -> mmap:
-        """All bytes, read-only."""
-        ...
-
-    def publish(self) -> None:
-        """Makes it an immutable payload named by its digest, durable when this returns."""
-        ...
-
-    def discard(self) -> None: ...
-
-
-class StagingArea(Protocol):
-    """Uploads under way, as growing files that survive a restart."""
-
-    def open(self, update_id: str, size_bytes: int) -> AbstractContextManager[Staging]:
-        """Raises UploadBusy while another stream holds it, DiskFull without room for the rest."""
-        ...
-
-    def committed_bytes(self, update_id: str) -> int: ...
-    def is_open(self, update_id: str) -> bool: ...
-    def discard(self, update_id: str) -> None: ...
-    def all(self) -> list[str]: ...
-
-
-class BlobStore(Protocol):
-    """Immutable files named by their sha256, durable once `put` returns."""
-
-    def put(self, data: Bytes) -> str:
-        """Stores bytes, answers their digest."""
-        ...
-
-    def get(self, sha256: str) -> mmap:
-        """All bytes, read-only and checked. Raises PayloadCorrupt if missing or altered."""
-        ...
-
-    def path(self, sha256: str) -> Path: ...
-    def destroy(self, sha256: str) -> None:
-        """Removes a blob, durably; removing it twice is harmless."""
-        ...
-
-    def all(self) -> list[str]: ...
-    def disk_bytes(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Blobs:
-    """What the coordinator keeps as files. Each area has its own references, so its own folder."""
-
-    payloads: BlobStore
-    models: BlobStore
-    checkpoints: BlobStore
-    contributions: BlobStore
-
-    def disk_bytes(self) -> int:
-        """Bytes held by all areas."""
-        areas = (self.payloads, self.models, self.checkpoints, self.contributions)
-        return sum(area.disk_bytes() for area in areas)
-
-
-class Meter(Protocol):
-    """Counts what happened to updates."""
-
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        """Times receive, validate, persist, merge or publish."""
-        ...
-
-    def update(self, outcome: str) -> None: ...
-    def staleness(self, versions: int) -> None: ...
-
-
-IdMaker = Callable[[], str]

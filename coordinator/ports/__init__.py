@@ -1,0 +1,63 @@
+"""What the use cases need from the outside, as protocols."""
+
+from coordinator.ports.files import (
+    Blobs,
+    BlobStore,
+    Bytes,
+    Staging,
+    StagingArea,
+)
+from coordinator.ports.meter import (
+    IdMaker,
+    Meter,
+)
+from coordinator.ports.store import (
+    AttemptRepository,
+    BufferedRepository,
+    CertificateRepository,
+    CheckpointRepository,
+    ClaimRepository,
+    ContributionRepository,
+    DestroyedRepository,
+    EntryRepository,
+    ErasureRepository,
+    ExportRepository,
+    FederationRepository,
+    ModelRepository,
+    Outbox,
+    ReceiptRepository,
+    SiteRepository,
+    Store,
+    TaskRepository,
+    UnitOfWork,
+    UploadRepository,
+)
+
+__all__ = [
+    "AttemptRepository",
+    "BlobStore",
+    "Blobs",
+    "BufferedRepository",
+    "Bytes",
+    "CertificateRepository",
+    "CheckpointRepository",
+    "ClaimRepository",
+    "ContributionRepository",
+    "DestroyedRepository",
+    "EntryRepository",
+    "ErasureRepository",
+    "ExportRepository",
+    "FederationRepository",
+    "IdMaker",
+    "Meter",
+    "ModelRepository",
+    "Outbox",
+    "ReceiptRepository",
+    "SiteRepository",
+    "Staging",
+    "StagingArea",
+    "Store",
+    "TaskRepository",
+    "UnitOfWork",
+    "UploadRepository",
+]

@@ -1,0 +1,84 @@
+"""The part of the object graph that agents talk to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from coordinator.config import CoordinatorConfig
+from coordinator.core import Core
+from coordinator.domain.upload import AnswerPurpose, DeltaPurpose, PatchPurpose
+from coordinator.rpc.sites import SitesServicer
+from coordinator.rpc.training import TrainingServicer
+from coordinator.services.accept_delta import AcceptDelta
+from coordinator.services.accept_patch import AcceptPatch
+from coordinator.services.next_task import NextTask, Polling
+from coordinator.services.receive_upload import ReceiveUpload
+from coordinator.services.register_site import RegisterSite
+from coordinator.services.store_answer import StoreAnswer
+from coordinator.services.submit_answer import SubmitAnswer
+from letheon.servicekit.server import Register
+from letheon.v1 import sites_pb2_grpc, training_pb2_grpc
+
+
+@dataclass(frozen=True)
+class Service:
+    """A servicer, how it is registered, and its name in the proto package."""
+
+    name: str
+    register: Register
+    servicer: object
+
+
+def training_services(
+    core: Core, config: CoordinatorConfig, *, answered: Callable[[], None]
+) -> list[Service]:
+    """What agents call."""
+    next_task = NextTask(
+        store=core.store,
+        live=core.live,
+        presence=core.presence,
+        meter=core.metrics,
+        clock=core.clock,
+        rng=random.Random(),
+        polling=Polling(config.polling.retry_after_seconds, config.polling.jitter),
+        federation=core.plan.digest,
+        training=core.plan.training,
+    )
+    training = TrainingServicer(
+        next_task=next_task,
+        uploads=receive_upload(core),
+        submit_answer=SubmitAnswer(core.store, core.clock, answered),
+        live=core.live,
+        plan_digest=core.plan.digest,
+    )
+    register_site = RegisterSite(core.store, core.clock, core.plan.digest)
+    sites = SitesServicer(core.store, core.presence, register_site)
+    return [
+        Service("Training", training_pb2_grpc.add_TrainingServicer_to_server, training),
+        Service("Sites", sites_pb2_grpc.add_SitesServicer_to_server, sites),
+    ]
+
+
+def receive_upload(core: Core) -> ReceiveUpload:
+    """Uploads of every purpose."""
+    store, live, meter, clock, plan = core.store, core.live, core.metrics, core.clock, core.plan
+    return ReceiveUpload(
+        store=store,
+        staging=core.staging,
+        acceptances={
+            DeltaPurpose: AcceptDelta(
+                store, live, core.strategy, meter, clock, plan.encoding, plan.max_delta_norm
+            ),
+            PatchPurpose: AcceptPatch(
+                store, live, meter, clock, plan.encoding, plan.erasure.patch_cap_ratio
+            ),
+            AnswerPurpose: StoreAnswer(store, live, clock, plan.encoding),
+        },
+        slots=core.slots,
+        meter=meter,
+        clock=clock,
+        layout=plan.parameters,
+        encoding=plan.encoding,
+    )
