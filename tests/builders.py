@@ -20,7 +20,7 @@ from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
 from coordinator.domain.erasure import Erasure, ErasureState, Level
 from coordinator.domain.site import Site, SiteState
-from coordinator.domain.upload import DeltaPurpose, Header, Receipt
+from coordinator.domain.upload import DeltaPurpose, Header, Purpose, Receipt
 from coordinator.training_wiring import receive_upload
 from letheon.federation.encoding import encode
 from letheon.federation.parameters import Layout, TensorSpec, Vector, write_safetensors
@@ -243,30 +243,42 @@ def an_erasure(name: str = "e1", site: str = "north", **overrides: Any) -> Erasu
     return Erasure(**{**fields, **overrides})
 
 
+def take(
+    core: Core, purpose: Purpose, vector: Vector, *, update_id: str = "", size_limit: int = 0
+) -> Receipt | int:
+    """One stream of an upload without a wire: the same use case, fed from memory.
+
+    With a limit only the bytes up to it are sent.
+    """
+    payload = encode(vector, core.plan.encoding)
+    update_id = update_id or str(uuid.uuid4())
+    header = Header(
+        update_id=update_id,
+        size_bytes=len(payload),
+        sha256=hashlib.sha256(payload).hexdigest(),
+        offset=core.staging.committed_bytes(update_id),
+        layout=tuple((t.name, t.shape, core.plan.encoding) for t in core.plan.parameters.tensors),
+        purpose=purpose,
+    )
+    sent = payload[: size_limit or len(payload)]
+    return receive_upload(core).receive(header, lambda offset: iter([sent[offset:]]))
+
+
 def take_delta(
     core: Core, site: str, delta: Vector, *, base_version: int | None = None, update_id: str = ""
 ) -> Receipt:
-    """Accepts a delta without a wire: the same use case, fed from memory."""
-    payload = encode(delta, core.plan.encoding)
+    """Accepts a training delta without a wire."""
     position = core.live.position
-    header = Header(
-        update_id=update_id or str(uuid.uuid4()),
-        size_bytes=len(payload),
-        sha256=hashlib.sha256(payload).hexdigest(),
-        offset=0,
-        layout=tuple((t.name, t.shape, core.plan.encoding) for t in core.plan.parameters.tensors),
-        purpose=DeltaPurpose(
-            site=site,
-            task=f"train-{position.epoch}-0-0",
-            base_version=position.version if base_version is None else base_version,
-            epoch=position.epoch,
-            exclusion_counter=0,
-            record_count=100,
-            train_loss=0.5,
-        ),
+    purpose = DeltaPurpose(
+        site=site,
+        task=f"train-{position.epoch}-0-0",
+        base_version=position.version if base_version is None else base_version,
+        epoch=position.epoch,
+        exclusion_counter=0,
+        record_count=100,
+        train_loss=0.5,
     )
-    uploads = receive_upload(core)
-    receipt = uploads.receive(header, lambda offset: iter([payload[offset:]]))
+    receipt = take(core, purpose, delta, update_id=update_id)
     assert isinstance(receipt, Receipt)
     return receipt
 

@@ -110,7 +110,7 @@ class DiskBlobs:
 
 
 class DiskStaging:
-    """One growing file; made by `DiskStagingArea.open`."""
+    """One growing file, unbuffered; made by `DiskStagingArea.open`."""
 
     def __init__(self, file: BinaryIO, path: Path, hasher: _Hash, payloads: DiskBlobs) -> None:
         self._file = file
@@ -128,16 +128,20 @@ class DiskStaging:
     def append(self, data: bytes) -> None:
         """Adds bytes at the end. Raises DiskFull."""
         try:
-            self._file.write(data)
+            written = self._file.write(data)
         except OSError as error:
             raise DiskFull(f"the upload cannot be written: {error.strerror}") from error
+        if written != len(data):
+            raise DiskFull("the upload cannot be written: the disk took a part of it only")
         self.hasher.update(data)
         self._size += len(data)
 
     def sync(self) -> None:
         """Makes everything appended durable."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise DiskFull(f"the upload cannot be made durable: {error.strerror}") from error
 
     def digest(self) -> str:
         """sha256, hex, of all bytes so far."""
@@ -145,7 +149,6 @@ class DiskStaging:
 
     def view(self) -> mmap.mmap:
         """All bytes, read-only."""
-        self._file.flush()
         return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def publish(self) -> None:

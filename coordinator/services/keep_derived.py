@@ -61,6 +61,12 @@ class KeepDerived:
             known = uow.checkpoints.all()
             if any(c.entry == made.entry for c in known):
                 return made
+            gone = uow.destroyed.versions()
+            if any(d.first_version <= made.version <= d.last_version for d in gone):
+                # An erasure destroyed the version while it was being written.
+                if made.sha256 not in {c.sha256 for c in known}:
+                    self.blobs.checkpoints.destroy(made.sha256)
+                return made
             uow.checkpoints.add(made)
             plain = [c for c in (made, *known) if not c.is_anchor]
             dropped = plain[self.keep_checkpoints :]

@@ -54,7 +54,7 @@ class ModelFiles:
         self._store, self._blobs, self._live = store, blobs, live
         self._meter, self._clock = meter, clock
         self._keep_newest, self._resume_within_s = keep_newest, resume_within_s
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()  # held while files and their rows come or go
         self._lock = threading.Lock()
         self._readers: Counter[int] = Counter()
         started = clock.monotonic()
@@ -101,19 +101,20 @@ class ModelFiles:
     def write(self, position: Position, weights: Vector, *, pin: str | None = None) -> ModelFile:
         """Writes a version out, pinned for a reason if given. Raises ModelDestroyed."""
         data = vector_bytes(weights)
-        file = ModelFile(
-            version=position.version,
-            epoch=position.epoch,
-            sha256=self._blobs.models.put(data),
-            size_bytes=len(data),
-            written_at=self._clock.now(),
-        )
-        with self._store.write() as uow:
-            check_not_destroyed(uow, file.version)
-            uow.models.add(file)
-            if pin is not None:
-                uow.models.pin(file.version, pin)
-            uow.commit()
+        with self._writing:
+            file = ModelFile(
+                version=position.version,
+                epoch=position.epoch,
+                sha256=self._blobs.models.put(data),
+                size_bytes=len(data),
+                written_at=self._clock.now(),
+            )
+            with self._store.write() as uow:
+                check_not_destroyed(uow, file.version)
+                uow.models.add(file)
+                if pin is not None:
+                    uow.models.pin(file.version, pin)
+                uow.commit()
         _log.info("model_written", extra={"version": file.version, "epoch": file.epoch})
         return file
 
@@ -147,11 +148,14 @@ class ModelFiles:
             self._cut_at = {v: at for v, at in self._cut_at.items() if at > since}
             busy = {version for version, readers in self._readers.items() if readers > 0}
             self._readers = Counter({v: n for v, n in self._readers.items() if n > 0})
+        with self._writing:
+            return self._drop(busy | self._cut_at.keys())
+
+    def _drop(self, in_use: set[int]) -> list[int]:
         with self._store.write() as uow:
-            needed = busy | self._cut_at.keys() | uow.models.pins().keys()
-            dropped = [
-                f for f in uow.models.newest()[self._keep_newest :] if f.version not in needed
-            ]
+            needed = in_use | uow.models.pins().keys()
+            old = uow.models.newest()[self._keep_newest :]
+            dropped = [file for file in old if file.version not in needed]
             if not dropped:
                 return []
             for file in dropped:

@@ -133,6 +133,7 @@ def void_row(
     uow.entries.add(row)
     for delta in waiting:
         uow.buffered.save(replace(delta, voided_by=row.entry))
+    uow.federation.count("voided", by=len(numbers))
     return row
 
 

@@ -111,7 +111,7 @@ class ScriptedCoordinator(
             self._server.stop(0.0)
             self._server = None
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 100.0) -> None:
         with self._changed:
             assert self._changed.wait_for(condition, timeout_s), "the condition never held"
 

@@ -172,3 +172,27 @@ def test_a_destroyed_version_says_by_which_erasure(federation: Federation, tmp_p
     with pytest.raises(ModelDestroyed) as raised:
         federation.download("models/1")
     assert raised.value.facts["erasure"] == done.name
+
+
+def test_every_stage_of_an_erasure_is_measured(federation: Federation, tmp_path: Path) -> None:
+    certified(federation, tmp_path)
+    core = federation.coordinator.core
+
+    def sample(name: str, **labels: str) -> float | None:
+        return core.registry.get_sample_value(name, labels)
+
+    for stage in ("fence", "claim", "remove", "verify", "promote", "conclude", "total"):
+        assert sample("letheon_erasure_stage_seconds_count", stage=stage) == 1, stage
+    federation.request("north", "r2")
+    core.gauges.refresh()
+    assert sample("letheon_erasures", state="certified") == 1
+    assert sample("letheon_erasures", state="received") == 1
+    oldest = sample("letheon_erasure_oldest_open_age_seconds")
+    assert oldest is not None
+    assert oldest >= 0
+    federation.coordinator.relay.run_once()
+    depth = sample("letheon_erasure_queue_depth")
+    assert depth is not None
+    assert depth >= 2  # the relay's own thread may have announced one of them as well
+    core.gauges.refresh()
+    assert sample("letheon_erasure_outbox_depth") == 0

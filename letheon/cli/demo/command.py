@@ -68,8 +68,8 @@ def demo(
     settings = short(settings) if short_story else settings
     try:
         with _terminated_as_interrupt():
-            found = find_images(data, dataset, seed=seed, download_to=out / "download")
-            kept = _tell(settings, found)
+            began = time.monotonic()
+            kept = _tell(settings, _images(settings, data, dataset), began)
     except LetheonError as error:
         stderr = console(stderr=True)
         stderr.print(f"{error.message}. {advice(error)}", markup=False)
@@ -95,24 +95,31 @@ def _terminated_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell(settings: DemoSettings, found: Found) -> bool:
-    began = time.monotonic()
-    out = settings.out
+def _images(settings: DemoSettings, data: Path | None, dataset: str | None) -> Found:
+    """The images of this run. The rest of the file is not kept in memory."""
+    found = find_images(data, dataset, seed=settings.seed, download_to=settings.out / "download")
+    whole = found.dataset
+    return Found(
+        trimmed(
+            whole if settings.official_split else resplit(whole, seed=settings.seed),
+            training=settings.training_images,
+            test=settings.test_images,
+            seed=settings.seed,
+        ),
+        found.origin,
+    )
+
+
+def _tell(settings: DemoSettings, found: Found, began: float) -> bool:
+    out, dataset = settings.out, found.dataset
     for stale in ("federation", "retrained"):
         shutil.rmtree(out / stale, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    dataset = trimmed(
-        found.dataset if settings.official_split else resplit(found.dataset, seed=settings.seed),
-        training=settings.training_images,
-        test=settings.test_images,
-        seed=settings.seed,
-    )
     say(f"{found.origin}")
     split = "official split" if settings.official_split else "split anew"
     say(
         f"{dataset.name}: {len(dataset.training)} training and {len(dataset.test)} test images, "
-        f"{dataset.classes} classes, {split}, "
-        f"small CNN, {settings.sites} sites"
+        f"{dataset.classes} classes, {split}, small CNN, {settings.sites} sites"
     )
     with Usage() as usage:
         lab = Lab(settings, dataset, began)

@@ -36,6 +36,7 @@ from letheon.cli.screen import say
 from letheon.errors import LetheonError
 from letheon.imaging.backdoor import Trigger
 from letheon.imaging.records import Records
+from letheon.servicekit.signing import SigningKey
 from letheon.unlearning.certificate import verify
 from letheon.v1 import erasures_pb2
 
@@ -137,7 +138,7 @@ def _count(folder: FederationFolder, sites: Sequence[str], ledger: LedgerLog, to
         lost=lost_updates(receipts, ledger.rows),
         crossed=crossed_fence(ledger.rows, SUBJECT, fenced) if fenced else (),
         throughput=_throughput(ledger, told),
-        certificate_problem=_certificate_problem(told),
+        certificate_problem=_certificate_problem(told, folder),
     )
 
 
@@ -157,12 +158,13 @@ def _throughput(ledger: LedgerLog, told: Told) -> Throughput | None:
     )
 
 
-def _certificate_problem(told: Told) -> str | None:
+def _certificate_problem(told: Told, folder: FederationFolder) -> str | None:
+    """Why the certificate does not hold under the calibrator's own key, or None."""
     if told.certificate is None:
         due = told.erasure.state == erasures_pb2.Erasure.CERTIFIED
         return "there is none" if due else None
     try:
-        verify(told.certificate, None)
+        verify(told.certificate, SigningKey.load_or_create(folder.signing_key).public_pem)
     except LetheonError as error:
         return error.message
     return None

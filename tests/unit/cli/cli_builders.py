@@ -7,6 +7,8 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from letheon.federation.parameters import Layout, TensorSpec
+from letheon.federation.plan import Image, Plan, PlanDraft, Plugin
 from letheon.v1 import erasures_pb2
 
 ASKED = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -58,3 +60,15 @@ def an_attempt(number: int, verdict: int) -> erasures_pb2.Attempt:
         number=number, version=49, verdict=verdict, tests=[test], at=stamp(5),
         accepted_since_removal=8 * number,
     )  # fmt: skip
+
+
+def a_plan() -> Plan:
+    """Six parameters in two tensors."""
+    layout = Layout((TensorSpec("w", (2, 2)), TensorSpec("b", (2,))))
+    draft = PlanDraft(
+        name="tiny",
+        model=Plugin(plugin="small_cnn"),
+        image=Image(channels=1, height=8, width=8),
+        classes=2,
+    )
+    return draft.with_layout(layout)

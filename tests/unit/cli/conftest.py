@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
-from cli_builders import an_erasure
+from cli_builders import a_plan, an_erasure
 from typer.testing import CliRunner, Result
 
 from letheon.cli.main import app
-from letheon.errors import UnknownCertificate, UnknownErasure, UnknownSite
+from letheon.errors import ModelDestroyed, UnknownCertificate, UnknownErasure, UnknownSite
 from letheon.servicekit.server import Server
+from letheon.servicekit.transfer import read_chunks
 from letheon.v1 import (
     certificates_pb2,
     certificates_pb2_grpc,
@@ -22,6 +26,8 @@ from letheon.v1 import (
     federation_pb2_grpc,
     ledger_pb2,
     ledger_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
     sites_pb2,
     sites_pb2_grpc,
 )
@@ -40,6 +46,8 @@ class Coordinator:
     )
     requests: list[erasures_pb2.RequestErasureRequest] = field(default_factory=list)
     address: str = ""
+    weights: bytes = np.arange(6, dtype="<f4").tobytes()
+    promised: str = ""  # digest, if it is to differ from that of the weights
 
     def reading(self) -> Erasure:
         if not self.stages:
@@ -53,6 +61,45 @@ class _Federation(federation_pb2_grpc.FederationServicer):
             plan_digest="d" * 64, epoch=1, head_version=41, entries=44, ledger_hash="a" * 64,
             model_size_bytes=240_000, updates={"accepted": 40, "superseded": 2}, open_erasures=1,
         )  # fmt: skip
+
+    def GetPlan(self, request: Any, context: Any) -> Any:  # noqa: N802
+        plan = a_plan()
+        return federation_pb2.Plan(canonical_json=plan.canonical_json(), digest=plan.digest)
+
+
+class _Models(models_pb2_grpc.ModelsServicer):
+    def __init__(self, known: Coordinator) -> None:
+        self._known = known
+
+    def _model(self) -> models_pb2.Model:
+        promised = hashlib.sha256(self._known.weights).hexdigest()
+        return models_pb2.Model(
+            name="models/41", version=41, epoch=1, state=models_pb2.Model.AVAILABLE, serving=True,
+            size_bytes=len(self._known.weights), sha256=self._known.promised or promised,
+        )  # fmt: skip
+
+    def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.name == "models/1":
+            raise ModelDestroyed("version 1 was destroyed by erasures/e1", erasure="erasures/e1")
+        return self._model()
+
+    def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return models_pb2.ListModelsResponse(models=[self._model()])
+
+    def ExportModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return models_pb2.Export(
+            name="exports/x", model="models/41", recipient=request.recipient,
+            purpose=request.purpose,
+        )  # fmt: skip
+
+    def ListExports(self, request: Any, context: Any) -> Any:  # noqa: N802
+        export = models_pb2.Export(name="exports/x", model="models/41", recipient="north")
+        return models_pb2.ListExportsResponse(exports=[export])
+
+    def DownloadModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        yield models_pb2.DownloadModelResponse(header=self._model())
+        for chunk in read_chunks(io.BytesIO(self._known.weights), 0, len(self._known.weights)):
+            yield models_pb2.DownloadModelResponse(chunk=chunk)
 
 
 class _Sites(sites_pb2_grpc.SitesServicer):
@@ -118,6 +165,7 @@ def coordinator() -> Iterator[Coordinator]:
     server = Server(
         [
             (federation_pb2_grpc.add_FederationServicer_to_server, _Federation()),
+            (models_pb2_grpc.add_ModelsServicer_to_server, _Models(known)),
             (sites_pb2_grpc.add_SitesServicer_to_server, _Sites()),
             (erasures_pb2_grpc.add_ErasuresServicer_to_server, _Erasures(known)),
             (certificates_pb2_grpc.add_CertificatesServicer_to_server, _Certificates(known)),

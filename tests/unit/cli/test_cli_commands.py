@@ -14,6 +14,7 @@ from cli_builders import an_erasure
 from typer.testing import CliRunner
 
 from letheon.cli.main import app
+from letheon.federation.parameters import read_safetensors
 from letheon.servicekit.signing import SigningKey
 from letheon.unlearning.certificate import FORMAT, commitment, sign
 from letheon.v1 import erasures_pb2, ledger_pb2
@@ -50,6 +51,9 @@ def a_certificate(folder: Path) -> tuple[bytes, bytes]:
         ["erase", "show", "e1"],
         ["erase", "cancel", "e1"],
         ["erase", "request", "--site", "site-3"],
+        ["models", "list"],
+        ["models", "show", "serving"],
+        ["models", "exports"],
         ["ledger", "list"],
         ["ledger", "verify"],
     ],
@@ -181,6 +185,39 @@ def test_a_missing_certificate_file_is_not_looked_up_as_an_id() -> None:
     result = CliRunner().invoke(app, ["certificate", "show", "missing.json"])
     assert result.exit_code == 78
     assert "there is no certificate file missing.json" in result.stderr
+
+
+def test_an_export_is_recorded_and_written_in_the_layout_of_the_plan(
+    letheon: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "model.safetensors"
+    words = ["models", "export", "--recipient", "north", "--out", str(out)]
+    result = letheon(*words, "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["recipient"] == "north"
+    layout, vector = read_safetensors(out)
+    assert [tensor.name for tensor in layout.tensors] == ["w", "b"]
+    assert vector.tolist() == [0, 1, 2, 3, 4, 5]
+    assert [path.name for path in out.parent.iterdir()] == ["model.safetensors"]
+    again = letheon(*words)
+    assert again.exit_code == 78
+    assert "exists" in again.stderr
+
+
+def test_an_export_of_other_bytes_than_promised_leaves_no_file(
+    letheon: Any, coordinator: Any, tmp_path: Path
+) -> None:
+    coordinator.promised = "0" * 64
+    out = tmp_path / "model.safetensors"
+    result = letheon("models", "export", "--recipient", "north", "--out", str(out))
+    assert result.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_destroyed_version_is_refused_and_names_its_erasure(letheon: Any) -> None:
+    result = letheon("models", "show", "1")
+    assert result.exit_code == 4
+    assert "destroyed by erasures/e1" in result.stderr
 
 
 def test_a_pipe_gets_no_colours_and_whole_names(letheon: Any) -> None:

@@ -7,12 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from builders import NOON, a_core, a_vector, an_erasure, enrol, take_delta
+from builders import NOON, a_core, a_vector, an_erasure, enrol, take, take_delta
 
 from coordinator.core import Core
 from coordinator.domain.site import fence
 from coordinator.domain.task import Task, TaskKind
 from coordinator.domain.training_task import TrainTask
+from coordinator.domain.upload import DeltaPurpose
 from coordinator.services.next_task import NextTask, Polling
 from letheon.errors import SiteFenced, UnknownSite
 from letheon.servicekit.clock import FakeClock
@@ -105,6 +106,23 @@ def test_a_delta_of_a_fenced_site_is_refused_and_leaves_no_bytes(core: Core) -> 
     with core.store.read() as uow:
         assert uow.uploads.all() == []
         assert uow.federation.counters() == {"accepted": 1, "fenced": 1}
+
+
+def test_a_fence_in_mid_upload_stops_the_delta(core: Core) -> None:
+    purpose = DeltaPurpose("north", "train-0-0-0", 0, 0, 0, 100, 0.5)
+    assert take(core, purpose, a_vector(2), update_id="u1", size_limit=80) == 80
+    fence_north(core)
+    with pytest.raises(SiteFenced):
+        take(core, purpose, a_vector(2), update_id="u1")
+    assert core.staging.all() == []
+    assert core.live.position.version == 0
+
+
+def test_a_receipt_is_repeated_even_after_the_fence(core: Core) -> None:
+    first = take_delta(core, "north", a_vector(1), base_version=0, update_id="u1")
+    fence_north(core)
+    assert take_delta(core, "north", a_vector(1), base_version=0, update_id="u1") == first
+    assert core.live.position.version == 1
 
 
 def test_an_unknown_site_is_told_so(next_task: NextTask) -> None:

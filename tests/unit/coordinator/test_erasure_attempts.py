@@ -13,10 +13,13 @@ from erasure_builders import Bench, a_bench, a_certificate, tampered
 from coordinator.domain.erasure import ErasureState, Verdict
 from coordinator.domain.model import Export
 from coordinator.domain.site import SiteState
+from coordinator.domain.task import TaskKind
 from coordinator.services import record_attempt as recording
+from coordinator.services.ask_sites import Question, ask_sites
 from coordinator.services.claim_erasure import claim_erasure
 from coordinator.services.conclude_erasure import Certified, Failed, conclude_erasure
 from coordinator.services.record_attempt import record_attempt
+from coordinator.services.remove_contribution import remove_contribution
 from letheon.errors import (
     AttemptMissing,
     CertificateInvalid,
@@ -275,6 +278,42 @@ def test_the_second_of_two_erasures_still_has_its_removal_measured(
     certify(bench, *second, key)
     assert bench.ledger_holds()
     assert bench.site("west").state is SiteState.ERASED
+
+
+def test_the_later_of_two_removals_may_be_certified_first(bench: Bench, key: SigningKey) -> None:
+    bench.train("south", "north", "west", "south", "west")
+    first = bench.removed("south", "r1")
+    second = bench.removed("west", "r2")
+    bench.train("north", seed=40)
+    bench.passes(*second)
+    certify(bench, *second, key)
+    before = bench.erasure(first[0]).removal
+    assert before is not None
+    with pytest.raises(ModelDestroyed):  # it held the other subject: no positive control is left
+        bench.context.files.of(before.version_before)
+    assert remove_contribution(*first, bench.context) == before
+    bench.train("north", seed=50)
+    evidence = bench.passes(*first)
+    assert evidence["removal_relative_error"] <= 1e-5
+    certify(bench, *first, key)
+    assert bench.ledger_holds()
+
+
+def test_a_destroyed_version_is_left_out_of_an_evaluation_and_named_in_an_audit(
+    bench: Bench, key: SigningKey
+) -> None:
+    bench.train("south", "north", "west")
+    first = bench.removed("south", "r1")
+    second = bench.removed("west", "r2")
+    bench.train("north", seed=40)
+    bench.passes(*second)
+    head = bench.context.files.head().version
+    evaluate = Question(TaskKind.EVALUATE, (3, head), {"versions": [3, head]})
+    [task] = ask_sites(*first, "q1", evaluate, bench.context)
+    assert task.payload == {"versions": [head]}
+    audit = Question(TaskKind.AUDIT, (3, head), {"versions": [3, head], "seed": 1})
+    [task] = ask_sites(*first, "q2", audit, bench.context)
+    assert task.payload["versions"] == [3, head]
 
 
 def test_an_erasure_after_another_replays_from_its_anchor(bench: Bench, key: SigningKey) -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coordinator.domain.erasure import ErasureState
+from coordinator.services import remove_contribution as removing
 from coordinator.services.claim_erasure import claim_erasure
 from coordinator.services.prove_ledger import measure_removal
 from coordinator.services.remove_contribution import remove_contribution
@@ -177,3 +178,30 @@ def test_the_head_without_the_subject_equals_the_replay_that_never_saw_it(
         assert error.relative <= 1e-5
         assert bench.ledger_holds()
         bench.close()
+
+
+def test_a_crash_before_the_snapshots_are_written_is_made_good_by_repeating(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = a_bench(tmp_path)
+    bench.train("south", "north", "south")
+    before = bench.head
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(removing, "keep_snapshots", crash)
+        with pytest.raises(KeyboardInterrupt):
+            bench.removed("south")
+    bench.close()
+    again = a_bench(tmp_path)
+    [erasure] = again.rows()[-1:]
+    _, claim = claim_erasure(erasure.details["erasure"], "c1", again.context)
+    removal = remove_contribution(erasure.details["erasure"], claim.token, again.context)
+    for version, sha256 in ((3, removal.sha256_before), (4, removal.sha256_after)):
+        assert again.context.files.of(version).sha256 == sha256
+    assert removal.sha256_before == digest(before)
+    assert removal.sha256_after == digest(again.head)
+    assert again.ledger_holds()
+    again.close()
