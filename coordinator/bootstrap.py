@@ -107,34 +107,7 @@ def build(
     erasing = erasure_context(core, config)
     finish_destructions(erasing)
     relay = relay_chores(core, queue or _open_queue(config), erasing, config)
-    serving = AdvanceServing(
-        store=store,
-        live=core.live,
-        files=core.files,
-        clock=core.clock,
-        new_id=new_id,
-        every=core.plan.serving.advance_every,
-        margin=core.plan.serving.utility_margin,
-        answer_timeout=timedelta(seconds=core.plan.gate.answer_timeout_seconds),
-    )
-    maintenance = Maintenance(
-        {
-            "serving": serving,
-            "checkpoint": core.derived.checkpoint_if_due,
-            "fold": core.derived.fold_if_due,
-            "model_files": core.files.drop_unneeded,
-            "presence": lambda: core.presence.save(store),
-            "uploads": lambda: sweep_uploads(
-                store,
-                core.staging,
-                core.clock,
-                keep=timedelta(days=config.upkeep.keep_upload_days),
-            ),
-            "gauges": core.gauges.refresh,
-        },
-        core.clock,
-        every_s=config.upkeep.every_seconds,
-    )
+    maintenance = _chores(core, config)
     services = [
         *training_services(core, config, answered=maintenance.wake),
         *reading_services(core),
@@ -150,18 +123,44 @@ def build(
     return Coordinator(config, core, server, maintenance, relay, store)
 
 
+def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
+    serving = AdvanceServing(
+        store=core.store,
+        live=core.live,
+        files=core.files,
+        clock=core.clock,
+        new_id=new_id,
+        every=core.plan.serving.advance_every,
+        margin=core.plan.serving.utility_margin,
+        answer_timeout=timedelta(seconds=core.plan.gate.answer_timeout_seconds),
+    )
+    return Maintenance(
+        {
+            "serving": serving,
+            "checkpoint": core.derived.checkpoint_if_due,
+            "fold": core.derived.fold_if_due,
+            "model_files": core.files.drop_unneeded,
+            "presence": lambda: core.presence.save(core.store),
+            "uploads": lambda: sweep_uploads(
+                core.store,
+                core.staging,
+                core.clock,
+                keep=timedelta(days=config.upkeep.keep_upload_days),
+            ),
+            "gauges": core.gauges.refresh,
+        },
+        core.clock,
+        every_s=config.upkeep.every_seconds,
+    )
+
+
 def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core:
     """Stores, plan and head, recovered from the ledger."""
     registry = CollectorRegistry()
     metrics = Metrics(registry, clock)
     data, limits, upkeep = config.data_dir, config.limits, config.upkeep
     payloads = DiskBlobs(data / "payloads")
-    blobs = Blobs(
-        payloads=payloads,
-        models=DiskBlobs(data / "models"),
-        checkpoints=DiskBlobs(data / "checkpoints"),
-        contributions=DiskBlobs(data / "contributions"),
-    )
+    blobs = _open_blobs(data, payloads)
     staging = DiskStagingArea(data / "uploads", payloads, reserve_bytes=limits.reserve_bytes)
     plan = import_plan(store, blobs, clock, new_id, directory=config.federation_dir)
     sweep_payloads(store, payloads)
@@ -202,6 +201,15 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
         gauges=Gauges(registry, store, blobs, live, presence, clock),
         clock=clock,
         new_id=new_id,
+    )
+
+
+def _open_blobs(data: Path, payloads: DiskBlobs) -> Blobs:
+    return Blobs(
+        payloads=payloads,
+        models=DiskBlobs(data / "models"),
+        checkpoints=DiskBlobs(data / "checkpoints"),
+        contributions=DiskBlobs(data / "contributions"),
     )
 
 

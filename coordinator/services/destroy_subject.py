@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 from coordinator.domain.erasure import Erasure, ErasureState
@@ -153,11 +153,6 @@ def _sweep_derived(context: ErasureContext) -> None:
     for area, used in areas:
         for sha256 in set(area.all()) - used:
             area.destroy(sha256)
-
-
-def counts_json(counts: Counts) -> dict[str, int]:
-    """By kind, for the evidence."""
-    return asdict(counts)
 
 
 def _contributions(uow: UnitOfWork, erasure: Erasure) -> set[str]:

@@ -86,9 +86,8 @@ def request(
         method=method,
         calibrate=calibrate,
         requester=requester,
+        deadline=_duration(deadline_days),
     )
-    if deadline_days is not None:
-        message.deadline.CopyFrom(Duration(seconds=round(deadline_days * SECONDS_PER_DAY)))
     with connect(coordinator) as remote:
         erasure = remote.erasures.RequestErasure(message)
         if watch_it:
@@ -100,6 +99,10 @@ def request(
         return
     _print_erasure(document)
     say(f"`letheon erase watch {document['id']}` follows it.")
+
+
+def _duration(days: float | None) -> Duration | None:
+    return None if days is None else Duration(seconds=round(days * SECONDS_PER_DAY))
 
 
 @app.command("watch")

@@ -55,11 +55,11 @@ def up(
     then go to standard error.
     """
     place = FederationFolder(folder)
+    recipe = Recipe(sites=sites, alpha=alpha, seed=seed, plan=plan)
     made = read_marker(place)
     if made is None:
         dataset = _dataset(data, synthetic=synthetic, seed=seed)
         _say(output, f"preparing {sites} sites from {dataset.name} in {folder}")
-        recipe = Recipe(sites=sites, alpha=alpha, seed=seed, plan=plan)
         made = prepare(place, dataset, recipe)
     else:
         _check_same(made, sites, folder)
@@ -72,6 +72,10 @@ def up(
         agent_start_s=agent_start,
         say=lambda line: _say(output, line),
     )
+    _run(federation, output)
+
+
+def _run(federation: LocalFederation, output: Format) -> None:
     with _told_to_stop() as stopped:
         try:
             with federation:
@@ -80,7 +84,7 @@ def up(
                 _say(output, "stopping")
         finally:
             federation.stop()
-    _say(output, f"stopped; logs are in {place.logs}")
+    _say(output, f"stopped; logs are in {federation.folder.logs}")
 
 
 def _dataset(data: Path | None, *, synthetic: bool, seed: int) -> Dataset:

@@ -104,8 +104,9 @@ class TrainingServicer:
         update_id: a repeated upload returns the first receipt and changes nothing.
 
         Errors, all before anything reached the model:
-        INVALID_ARGUMENT   MALFORMED_UPDATE (names the rule and the tensor), DIGEST_MISMATCH,
-        CHECKSUM_MISMATCH. The caller fixes it; the upload is discarded.
+        INVALID_ARGUMENT   MALFORMED_UPDATE (names the rule and the tensor), DIGEST_MISMATCH: the
+        caller fixes it; the upload is discarded. CHECKSUM_MISMATCH: a chunk
+        arrived damaged; what came before it is kept, query and go on.
         NOT_FOUND          UNKNOWN_SITE, UNKNOWN_MODEL_VERSION (base), UNKNOWN_ERASURE, UNKNOWN_TASK
         ALREADY_EXISTS     UPDATE_ALTERED: the update_id was used for other bytes. Never retried.
         FAILED_PRECONDITION SITE_FENCED: an erasure names the site. Never retried.

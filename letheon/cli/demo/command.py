@@ -66,6 +66,11 @@ def demo(
         official_split=official_split,
     )
     settings = short(settings) if short_story else settings
+    raise typer.Exit(_run(settings, data, dataset))
+
+
+def _run(settings: DemoSettings, data: Path | None, dataset: str | None) -> int:
+    """Tells the story; the exit code."""
     try:
         with _terminated_as_interrupt():
             began = time.monotonic()
@@ -73,12 +78,12 @@ def demo(
     except LetheonError as error:
         stderr = console(stderr=True)
         stderr.print(f"{error.message}. {advice(error)}", markup=False)
-        stderr.print(f"Logs are in {out / 'federation' / 'logs'}.", markup=False)
-        raise typer.Exit(int(exit_code(error))) from error
+        stderr.print(f"Logs are in {settings.out / 'federation' / 'logs'}.", markup=False)
+        return int(exit_code(error))
     except KeyboardInterrupt:
-        say(f"Stopped; no process is left. Logs are in {out / 'federation' / 'logs'}.")
-        raise typer.Exit(130) from None
-    raise typer.Exit(int(ExitCode.OK if kept else ExitCode.DOES_NOT_HOLD))
+        say(f"Stopped; no process is left. Logs are in {settings.out / 'federation' / 'logs'}.")
+        return 130
+    return int(ExitCode.OK if kept else ExitCode.DOES_NOT_HOLD)
 
 
 @contextmanager

@@ -155,7 +155,11 @@ def throughput(
         start = min(max(first - interval, begin), begin + interval)
         # The next delta had not come when the ledger was last read.
         expected = np.append(arrivals, max(arrivals[-1] + interval, rows[-1].at))
-        before += _count(expected, requested - (end - start), requested)
+        # A window that reaches back to before the site's first delta is scaled up from there.
+        since = max(requested - (end - start), float(arrivals[0]))
+        if since >= requested:
+            continue
+        before += _count(expected, since, requested) * (end - start) / (requested - since)
         during += _count(expected, start, end)
     return Throughput(end - begin, before, during)
 

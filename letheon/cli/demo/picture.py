@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from letheon.cli.demo.observer import Measurement
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _ACCURACY = "#0b5fa5"  # blue and orange: told apart by every kind of colour vision
 _BACKDOOR = "#d55e00"
@@ -38,14 +42,7 @@ def draw(
         label="backdoor success",
     )
     if reference is not None:
-        axes.axhline(
-            reference.accuracy, color=_ACCURACY, linewidth=0.8, alpha=0.7,
-            label="accuracy, retrained without the site",
-        )  # fmt: skip
-        axes.axhline(
-            reference.backdoor_success, color=_BACKDOOR, linewidth=0.8, alpha=0.7,
-            label="backdoor success, retrained",
-        )  # fmt: skip
+        _draw_reference(axes, reference)
     if removed_at is not None:
         axes.axvline(removed_at, color="black", linewidth=1.2, label=removed_label)
     if promoted_at is not None:
@@ -58,3 +55,14 @@ def draw(
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def _draw_reference(axes: Axes, reference: Measurement) -> None:
+    axes.axhline(
+        reference.accuracy, color=_ACCURACY, linewidth=0.8, alpha=0.7,
+        label="accuracy, retrained without the site",
+    )  # fmt: skip
+    axes.axhline(
+        reference.backdoor_success, color=_BACKDOOR, linewidth=0.8, alpha=0.7,
+        label="backdoor success, retrained",
+    )  # fmt: skip

@@ -88,13 +88,7 @@ def prepare(
 
     Raises BadConfig for a plan that cannot be built, BadData for a split that is too small.
     """
-    if recipe.plan is not None:
-        load_plan(recipe.plan)
-    folder.root.mkdir(parents=True, exist_ok=True)
-    if recipe.plan is not None:
-        shutil.copyfile(recipe.plan, folder.draft)
-    else:
-        folder.draft.write_text(toml_text(draft_of(dataset, settings)))
+    _write_draft(folder, dataset, recipe, settings)
     _initialise(folder, recipe.seed)
     shares = dirichlet_partition(
         dataset.training.labels,
@@ -115,6 +109,21 @@ def prepare(
     made = Made(present, dataset.name, recipe.seed, recipe.alpha)
     write_marker(folder, made)
     return made
+
+
+def _write_draft(
+    folder: FederationFolder,
+    dataset: Dataset,
+    recipe: Recipe,
+    settings: Mapping[str, TomlTable] | None,
+) -> None:
+    if recipe.plan is not None:
+        load_plan(recipe.plan)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    if recipe.plan is not None:
+        shutil.copyfile(recipe.plan, folder.draft)
+    else:
+        folder.draft.write_text(toml_text(draft_of(dataset, settings)))
 
 
 def halves(records: Records, seed: int) -> tuple[Records, Records]:

@@ -66,6 +66,12 @@ def test_the_withdrawn_site_does_not_count() -> None:
     assert measured.ratio == pytest.approx(1.0, abs=0.02)
 
 
+def test_a_window_longer_than_the_training_before_it_is_scaled() -> None:
+    rows = arriving("sites/site-1", 90, 140, 1.0)
+    measured = throughput(rows, "sites/site-3", requested=100, begin=100, end=130)
+    assert measured.ratio == pytest.approx(1.0, abs=0.02)
+
+
 def test_a_receipt_without_its_row_is_lost() -> None:
     rows = [a_row(1), a_row(2)]
     kept = AgentReceipt("site-1", "update-1", 1, "hash-1")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from erasure_builders import Bench, a_bench
+from erasure_bench import Bench, a_bench
 
 from coordinator.domain.erasure import ErasureState
 from coordinator.domain.task import Task, TaskKind

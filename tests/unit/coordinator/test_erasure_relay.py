@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from erasure_builders import Bench, a_bench
+from erasure_bench import Bench, a_bench
 
 from coordinator.services.cancel_erasure import cancel_erasure
 from coordinator.services.claim_erasure import claim_erasure, renew_claim

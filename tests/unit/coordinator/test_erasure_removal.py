@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from builders import a_plan, a_vector
-from erasure_builders import Bench, a_bench
+from erasure_bench import Bench, a_bench
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from builders import a_plan, a_vector
-from erasure_builders import Bench, a_bench
+from erasure_bench import Bench, a_bench
 
 from coordinator.domain.erasure import ErasureState, Level
 from coordinator.domain.site import SiteState
+from coordinator.services.advance_serving import add_promotion
 from coordinator.services.cancel_erasure import cancel_erasure
 from coordinator.services.claim_erasure import claim_erasure
 from coordinator.services.conclude_erasure import Failed, conclude_erasure
@@ -230,8 +231,6 @@ def serving_during(tmp_path: Path, policy: str) -> Bench:
     context = bench.context
     context.files.head()
     with context.live.exclusive() as head, context.store.write() as uow:
-        from coordinator.services.advance_serving import add_promotion
-
         head.commit(uow, [add_promotion(uow, head, 2, context.clock, erasure=None)])
     return bench
 
@@ -272,8 +271,6 @@ def test_serve_fallback_serves_the_newest_anchor_from_before_the_subject(tmp_pat
     context = bench.context
     version = context.files.head().version
     with context.live.exclusive() as head, context.store.write() as uow:
-        from coordinator.services.advance_serving import add_promotion
-
         head.commit(uow, [add_promotion(uow, head, version, context.clock, erasure=None)])
     bench.request("south", "r2")
     assert bench.serving().serving_version == anchored
