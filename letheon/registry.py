@@ -40,7 +40,7 @@ def find(group: str, name: str) -> Callable[..., Any]:
     )
 
 
-def build(group: str, name: str, arguments: Mapping[str, Any]) -> Any:
+def build(group: str, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the caller knows the group
     """Calls the plug-in with the arguments of a configuration table.
 
     Raises UnknownPlugin, or BadConfig if the arguments do not fit its signature.

@@ -116,8 +116,8 @@ class TaskOutcome(StrEnum):
 class TaskAbandoned(StartOver):
     """The work was given up because its epoch ended or the agent stops."""
 
-    def __init__(self) -> None:
-        super().__init__("the work was given up")
+    def __init__(self, message: str = "the work was given up", **facts: object) -> None:
+        super().__init__(message, **facts)
 
 
 class TrainingProcessDied(Unavailable):

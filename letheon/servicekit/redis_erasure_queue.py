@@ -189,7 +189,7 @@ class RedisErasureQueue:
         )
 
 
-class _GroupMissing(Exception):  # noqa: N818 - a signal inside this file
+class _GroupMissing(Exception):
     """The stream or its group is not there: never made, or flushed away."""
 
 
