@@ -124,7 +124,9 @@ class ChildLink:
             returncode = self._process.wait()
             if self._abandoned_at is not None:
                 return Abandoned(self._last_id)
-            raise TrainingProcessDied(returncode)
+            raise TrainingProcessDied(
+                f"the training process ended with code {returncode}", returncode=returncode
+            )
 
     def _read(self) -> None:
         if self._process.stdout is not None:

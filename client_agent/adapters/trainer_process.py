@@ -153,7 +153,7 @@ class TrainerProcess:
         except TrainingProcessDied as death:
             log.warning(
                 "training_process_died",
-                extra={"command": command, "returncode": death.returncode},
+                extra={"command": command, "returncode": death.facts.get("returncode")},
             )
             self._on_death()
             raise

@@ -122,7 +122,3 @@ class TaskAbandoned(StartOver):
 
 class TrainingProcessDied(Unavailable):
     """The training process ended in the middle of a command."""
-
-    def __init__(self, returncode: int) -> None:
-        super().__init__(f"the training process ended with code {returncode}")
-        self.returncode = returncode

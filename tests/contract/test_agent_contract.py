@@ -432,7 +432,7 @@ def test_an_audit_that_always_kills_the_training_process_ends_as_a_failure(
     coordinator: ScriptedCoordinator, start: Start, trainer: QuickTrainer
 ) -> None:
     def die() -> None:
-        raise TrainingProcessDied(-9)
+        raise TrainingProcessDied("the training process ended with code -9")
 
     trainer.before_answering.extend([die] * 10)
     start(training={"max_attempts": 2})
@@ -446,7 +446,7 @@ def test_a_training_task_is_retried_after_the_training_process_died(
     coordinator: ScriptedCoordinator, start: Start, trainer: QuickTrainer
 ) -> None:
     def die() -> None:
-        raise TrainingProcessDied(-9)
+        raise TrainingProcessDied("the training process ended with code -9")
 
     trainer.before_training.append(die)
     agent = start()

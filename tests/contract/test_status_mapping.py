@@ -28,7 +28,10 @@ def every_class(root: type[LetheonError] = LetheonError) -> Iterator[type[Letheo
         yield from every_class(child)
 
 
-CLASSES = sorted(set(every_class()), key=lambda c: c.__name__)
+# Programs may have errors of their own that never travel.
+CLASSES = sorted(
+    {c for c in every_class() if c.__module__ == errors.__name__}, key=lambda c: c.__name__
+)
 
 
 class Echo:
