@@ -50,7 +50,12 @@ def check(told: Told, counts: Counts) -> list[Promise]:
         Promise(
             "the certificate holds",
             counts.certificate_problem is None,
-            counts.certificate_problem or "signature, key and subject checked offline",
+            counts.certificate_problem
+            or (
+                "signature, key and subject checked offline"
+                if told.erasure.certificate
+                else "none is due: the erasure failed"
+            ),
         ),
     ]
     if counts.throughput is not None:

@@ -44,7 +44,12 @@ def moments_of(run: Run) -> list[tuple[str, Measurement | None]]:
     moments = run.told.moments
     rows: list[tuple[str, Measurement | None]] = [
         ("before the erasure", moments.before),
-        ("right after the removal", moments.removed),
+        (
+            "right after the removal"
+            if run.told.erasure.removal.subtracted
+            else "when its epoch began",
+            moments.removed,
+        ),
         ("at the gate", moments.gate),
         (f"at the end, {run.told.retained_after} deltas later", moments.end),
     ]
@@ -146,7 +151,7 @@ def _lines(run: Run) -> list[str]:
     lines = [
         "Forget AUC: 0.5 means the withdrawn site's records look like records never trained on.",
         f"From the request: {took}.",
-        f"Superseded tasks: {superseded} (at most one a retained site and erasure).",
+        f"Superseded tasks: {superseded} (at most the one in flight at each site when it began).",
         f"{run.total_s:.0f} s in all, peak memory {run.usage.peak_bytes / 1e9:.2f} GB, cores "
         f"{100 * run.usage.own_busy:.0f} % busy with the demo, {100 * run.usage.mean_busy:.0f} % "
         "with everything on this machine.",
