@@ -70,7 +70,7 @@ protos: $(BIN)/python ## regenerate letheon/v1 from protos/; CHECK=1 fails if th
 
 .PHONY: demo
 demo: $(BIN)/python ## train five sites, forget one, show what is left (METHOD=..., CALIBRATE=1, WITH_RETRAIN=1, SEED=...)
-	$(ROOM) python -m letheon.cli.demo \
+	@$(ROOM) python -m letheon.cli.demo \
 	  $(if $(METHOD),--method $(METHOD)) $(if $(CALIBRATE),--calibrate) \
 	  $(if $(WITH_RETRAIN),--with-retrain) $(if $(DATASET),--dataset $(DATASET)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out $(OUT))

@@ -44,6 +44,7 @@ def run(config: CalibratorConfig, stop: threading.Event) -> bool:
     clock = SystemClock()
     backoff = partial(Backoff, _BACKOFF_BASE_S, config.backoff_cap_seconds)
     key = SigningKey.load_or_create(config.key_path)
+    key.publish(config.public_key_path)
     images = _load_images(config)
     with ExitStack() as stack:
         metrics = _serve_metrics(config, stack)

@@ -73,3 +73,8 @@ class CalibratorConfig(Section):
     def key_path(self) -> Path:
         """Where the signing key is."""
         return self.signing_key or self.state_dir / "signing_key.pem"
+
+    @property
+    def public_key_path(self) -> Path:
+        """Where the public key is put, for those who check certificates."""
+        return self.key_path.with_suffix(".pub.pem")

@@ -72,6 +72,19 @@ class SigningKey:
         public = self._private.public_key()
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
+    def publish(self, path: Path | str) -> None:
+        """Writes the public key, PEM, for those who check signatures; replaces what is there.
+
+        Raises BadConfig if it cannot be written.
+        """
+        path = Path(path)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            draft.write_text(self.public_pem, encoding="ascii")
+            draft.replace(path)
+        except OSError as error:
+            raise BadConfig(f"the public key {path} cannot be written: {error.strerror}") from error
+
     @property
     def key_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the raw public key."""

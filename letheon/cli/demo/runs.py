@@ -36,7 +36,6 @@ from letheon.cli.screen import say
 from letheon.errors import LetheonError
 from letheon.imaging.backdoor import Trigger
 from letheon.imaging.records import Records
-from letheon.servicekit.signing import SigningKey
 from letheon.unlearning.certificate import verify
 from letheon.v1 import erasures_pb2
 
@@ -164,7 +163,7 @@ def _certificate_problem(told: Told, folder: FederationFolder) -> str | None:
         due = told.erasure.state == erasures_pb2.Erasure.CERTIFIED
         return "there is none" if due else None
     try:
-        verify(told.certificate, SigningKey.load_or_create(folder.signing_key).public_pem)
+        verify(told.certificate, folder.public_key.read_bytes())
     except LetheonError as error:
         return error.message
     return None

@@ -52,6 +52,11 @@ class FederationFolder:
         return self.calibrator / "signing_key.pem"
 
     @property
+    def public_key(self) -> Path:
+        """What checks its signatures."""
+        return self.signing_key.with_suffix(".pub.pem")
+
+    @property
     def redis(self) -> Path:
         """State of the embedded Redis."""
         return self.root / "redis"

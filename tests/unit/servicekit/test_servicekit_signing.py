@@ -46,6 +46,16 @@ def test_a_key_survives_a_restart_and_only_its_owner_reads_it(tmp_path: Path) ->
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_the_public_key_is_published_beside_for_those_who_check(tmp_path: Path) -> None:
+    key = SigningKey.load_or_create(tmp_path / "k.pem")
+    key.publish(tmp_path / "k.pub.pem")
+    key.publish(tmp_path / "k.pub.pem")
+    verify((tmp_path / "k.pub.pem").read_bytes(), b"statement", key.sign(b"statement"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["k.pem", "k.pub.pem"]
+    with pytest.raises(BadConfig, match="cannot be written"):
+        key.publish(tmp_path / "nowhere" / "k.pub.pem")
+
+
 def test_a_signature_holds_for_its_bytes_and_for_no_others(tmp_path: Path) -> None:
     key = SigningKey.load_or_create(tmp_path / "k.pem")
     signature = key.sign(b"statement")
