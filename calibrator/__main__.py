@@ -16,10 +16,11 @@ from letheon.servicekit import logs
 from letheon.servicekit.config import effective, load
 
 _LOG = logging.getLogger(__name__)
+_BAD_CONFIG = 78  # EX_CONFIG of sysexits.h: a supervisor should not restart us unchanged
 
 
 def main() -> int:
-    """Exit code 0 after a clean stop, 1 if a job outlived the grace, 2 for a mistake to correct."""
+    """Exit code: 0 after a clean stop, 1 if a job outlived the grace, 78 for a mistake to mend."""
     parser = argparse.ArgumentParser(prog="letheon-calibrator", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="TOML file")
     arguments = parser.parse_args()
@@ -35,7 +36,7 @@ def main() -> int:
         return 0 if run(config, stop) else 1
     except LetheonError as error:
         _LOG.error("calibrator_refused", extra={"why": error.message, "reason": error.reason})
-        return 2
+        return _BAD_CONFIG
 
 
 if __name__ == "__main__":

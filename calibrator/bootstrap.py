@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 
+import grpc
 from prometheus_client import CollectorRegistry
 
 from calibrator.adapters.coordinator_client import CoordinatorClient
@@ -48,7 +50,9 @@ def run(config: CalibratorConfig, stop: threading.Event) -> bool:
     images = _load_images(config)
     with ExitStack() as stack:
         metrics = _serve_metrics(config, stack)
-        channel = stack.enter_context(open_channel(config.coordinator))
+        channel = open_channel(config.coordinator)
+        at_work: list[Worker] = []
+        stack.callback(close_unless_used, channel, at_work)
         client = CoordinatorClient(channel, reader=config.name)
         queue = RedisErasureQueue(
             config.redis_url.get_secret_value(), reclaim_after_s=config.reclaim_seconds
@@ -74,9 +78,20 @@ def run(config: CalibratorConfig, stop: threading.Event) -> bool:
             make_salt=partial(secrets.token_hex, _SALT_BYTES),
             pace=Pace(config.block_seconds, config.renew_seconds, config.max_jobs),
         )
+        at_work.append(worker)
         _LOG.info("calibrator_started", extra={"holder": config.name, "key_id": key.key_id})
         worker.run(stop)
         return worker.join(config.stop_grace_seconds)
+
+
+def close_unless_used(channel: grpc.Channel, at_work: Sequence[Worker]) -> None:
+    """Closes the channel, unless a job outlived the grace.
+
+    A call that begins on a channel while another thread closes it crashes the process inside
+    gRPC (1.85); a job that is still at work keeps the channel open to the end of the process.
+    """
+    if all(worker.join(0.0) for worker in at_work):
+        channel.close()
 
 
 def _serve_metrics(config: CalibratorConfig, stack: ExitStack) -> CalibratorMetrics:

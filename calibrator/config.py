@@ -57,8 +57,9 @@ class CalibratorConfig(Section):
     """Between two signs of life; never more than a third of the lease."""
     reclaim_seconds: Seconds = 60.0
     """Silence after which the queue hands an entry to another calibrator."""
-    max_jobs: Count = 4
-    """Erasures in hand at once."""
+    max_jobs: Count = 64
+    """Erasures in hand at once. With more of them open none may pass: a version is promoted only
+    when every removal that is due has happened, and one that nobody holds never does."""
     backoff_cap_seconds: Seconds = 30.0
     """Longest wait between two tries while the coordinator or the queue is away."""
     stop_grace_seconds: Seconds = 20.0

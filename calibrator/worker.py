@@ -45,7 +45,7 @@ class Pace:
 
     block_s: float = 2.0  # for a new entry, at most
     renew_s: float = 5.0  # between two signs of life, at most a third of the lease
-    max_jobs: int = 4  # erasures in hand at once
+    max_jobs: int = 64  # erasures in hand at once
     max_deliveries: int = 20  # of one entry whose job ends in a fault
 
 

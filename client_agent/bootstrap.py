@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from client_agent.adapters.coordinator_client import CoordinatorClient
+from client_agent.adapters.lasting_trainer import LastingTrainer
 from client_agent.adapters.sqlite_outbox import SqliteOutbox
 from client_agent.adapters.state_dir import occupy
 from client_agent.adapters.trainer_process import TrainerProcess
@@ -80,6 +81,8 @@ def build(
         )
         building.callback(coordinator.close)
         worker = trainer or TrainerProcess(config, state.root, on_death=metrics.child_restarts.inc)
+        if config.training.min_duration_seconds > 0.0:
+            worker = LastingTrainer(worker, config.training.min_duration_seconds, clock)
         building.callback(worker.stop, _CHILD_GRACE_S)
 
         def heartbeat(task: str) -> Heartbeat:

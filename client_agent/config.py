@@ -40,7 +40,16 @@ class TrainingConfig(_Table):
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of the training process for one operation."""
     min_interval_seconds: Annotated[float, Field(ge=0.0)] = 0.0
-    """From the start of one local training to the start of the next, at least."""
+    """From the start of one local training to the start of the next, at least.
+
+    Between them the site is idle: its deltas are as fresh as its machine makes them, only fewer.
+    """
+    min_duration_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """What one local training takes, at least.
+
+    The delta is held back until then, as on a machine that is that slow: it arrives stale. Signs of
+    life go on meanwhile, and a new epoch ends the wait at once.
+    """
     memory_limit_bytes: Annotated[int, Field(gt=0)] | None = None
     """Private memory of the training process; beyond it the process ends and starts anew."""
     max_attempts: Annotated[int, Field(ge=1)] = 3

@@ -57,7 +57,7 @@ class Claims(Section):
 class CoordinatorConfig(Section):
     """Everything the coordinator can be told."""
 
-    listen: str = "127.0.0.1:7700"
+    listen: str = "127.0.0.1:7300"
     metrics_listen: str | None = Field(default=None, description="host:port; none: no endpoint")
     data_dir: Path
     federation_dir: Path | None = Field(

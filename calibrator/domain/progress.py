@@ -72,6 +72,7 @@ class Candidate(_Part):
     audited: tuple[int, ...]  # versions the subject is asked about
     evaluate: Asked
     audit: Asked
+    enough_at: datetime | None = None  # half of the sites, and the audit, had answered by then
 
 
 class Judged(_Part):

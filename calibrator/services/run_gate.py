@@ -1,4 +1,8 @@
-"""Gathers evidence about a candidate version and judges it."""
+"""Gathers evidence about a candidate version and judges it.
+
+A straggler does not hold the gate up: once half of the retained sites and the audit have answered,
+the rest has a grace to do so, and the test of utility names who was not waited for.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +36,32 @@ def run_gate(job: Job, workshop: Workshop) -> Moved | Waiting:
         return Moved(job.progress.model_copy(update={"gate": gate}))
     evaluations = workshop.coordinator.answers(job.ticket, candidate.evaluate.request_id)
     audits = workshop.coordinator.answers(job.ticket, candidate.audit.request_id)
+    settings, now = workshop.plan.gate, workshop.clock.now()
     complete = all(answer.outcome is not None for answer in (*evaluations, *audits))
-    patience = timedelta(seconds=workshop.plan.gate.answer_timeout_seconds)
-    if not complete and workshop.clock.now() - candidate.evaluate.at < patience:
+    timed_out = now - candidate.evaluate.at >= timedelta(seconds=settings.answer_timeout_seconds)
+    if complete or timed_out:
+        return _judge(job, candidate, evaluations, audits, workshop)
+    if not _enough(evaluations, audits):
+        return Waiting()
+    if candidate.enough_at is None:
+        return _note_enough(job, candidate, workshop)
+    if now - candidate.enough_at < timedelta(seconds=settings.straggler_grace_seconds):
         return Waiting()
     return _judge(job, candidate, evaluations, audits, workshop)
+
+
+def _enough(evaluations: Sequence[Answer], audits: Sequence[Answer]) -> bool:
+    """Whether half of the retained sites that were asked, and the subject if asked, answered."""
+    answered = sum(answer.outcome is not None for answer in evaluations)
+    audited = all(answer.outcome is not None for answer in audits)
+    return audited and answered > 0 and 2 * answered >= len(evaluations)
+
+
+def _note_enough(job: Job, candidate: Candidate, workshop: Workshop) -> Moved:
+    """The grace begins; stored, so that another calibrator does not begin it anew."""
+    noted = candidate.model_copy(update={"enough_at": workshop.clock.now()})
+    gate = job.progress.gate.model_copy(update={"candidate": noted})
+    return Moved(job.progress.model_copy(update={"gate": gate}))
 
 
 def _choose(job: Job, workshop: Workshop) -> Moved | Waiting:
@@ -93,7 +118,8 @@ def _judge(
 ) -> Moved:
     progress, settings = job.progress, workshop.plan.gate
     version_before = progress.require_removal().version_before
-    accuracies = dict(progress.gate.before)
+    # A site slow to answer about the version before may have done so by now.
+    accuracies = {**accuracy_before(job, workshop), **progress.gate.before}
     sites = _utilities(evaluations, version_before, candidate.model.version, accuracies)
     control = progress.gate.before_audit or _statistic(audits, version_before)
     judgement = judge(
@@ -102,6 +128,7 @@ def _judge(
         _statistic(audits, candidate.model.version),
         Rules(settings.utility_margin, settings.worst_site_margin, settings.forget_margin),
         workshop.method(job.erasure.method).offer,
+        late=[answer.site for answer in evaluations if answer.outcome is None],
     )
     now = workshop.clock.now()
     judged = Judged(

@@ -69,14 +69,20 @@ def begin_erasure(
         case ServingPolicy.SERVE_OLD:
             return replace(row, serving_carries_subject=True)
         case ServingPolicy.SERVE_NONE:
-            return replace(row, serving_version=None, withheld_version=serving)
+            served = None
         case ServingPolicy.SERVE_FALLBACK:
-            return replace(row, serving_version=fallback_version, withheld_version=serving)
+            served = fallback_version
+    # What an earlier erasure withheld is the version from before both.
+    withheld = serving if row.withheld_version is None else row.withheld_version
+    return replace(row, serving_version=served, withheld_version=withheld)
 
 
-def end_without_promotion(row: FederationRow, *, another_open: bool) -> FederationRow:
-    """What is served after the last open erasure was cancelled: the version from before it."""
-    if another_open:
+def end_without_promotion(row: FederationRow, *, others_due: bool) -> FederationRow:
+    """What is served after an erasure was cancelled: the version from before it.
+
+    Nothing changes while the influence of other subjects is due to go.
+    """
+    if others_due:
         return row
     serving = row.serving_version if row.withheld_version is None else row.withheld_version
     return replace(

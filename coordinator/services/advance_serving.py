@@ -1,6 +1,8 @@
 """Advances the serving version to the head every so many accepted deltas, once it is as useful.
 
-Outside an erasure only: during one the serving version is the erasure's business.
+Outside an erasure only: during one the serving version is the erasure's business. After one that
+failed without a subtraction the head still holds its subject: what is served stays as the policy
+set it until another erasure of the site is done.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from coordinator.domain.task import AnswerKind, Task, TaskKind
 from coordinator.ports import IdMaker, Store, UnitOfWork
 from coordinator.services.live_model import Head, LiveModel
 from coordinator.services.model_files import ModelFiles
+from coordinator.services.remaining_subjects import remaining_subjects
 from letheon.federation.ledger import Entry, EntryKind
 from letheon.servicekit.clock import Clock
 
@@ -68,14 +71,14 @@ class AdvanceServing:
         """Starts or settles one candidate, if it is time to."""
         with self.store.read() as uow:
             row = uow.federation.get()
-            busy = bool(uow.erasures.open())
+            withheld = _is_withheld(uow)
             newest = uow.entries.newest()
             accepted = (
                 0
                 if newest is None
                 else uow.entries.accepted_between(row.last_advance_entry + 1, newest.entry)
             )
-        if busy:
+        if withheld:
             return
         if row.candidate_version is not None:
             self._settle(row, row.candidate_version)
@@ -88,7 +91,7 @@ class AdvanceServing:
         now = self.clock.now()
         with self.store.write() as uow:
             row = uow.federation.get()
-            if uow.erasures.open() or row.candidate_version is not None:
+            if _is_withheld(uow) or row.candidate_version is not None:
                 return
             versions = [file.version]
             if row.serving_version is not None and row.serving_version != file.version:
@@ -113,7 +116,7 @@ class AdvanceServing:
     def _settle(self, row: FederationRow, candidate: int) -> None:
         """Promotes or drops the candidate once half of the sites have answered."""
         with self.live.exclusive() as head, self.store.write() as uow:
-            if uow.federation.get() != row or uow.erasures.open():
+            if uow.federation.get() != row or _is_withheld(uow):
                 return
             tasks = uow.tasks.of_request(candidate_request(candidate), None)
             answers = [t.answer for t in tasks if t.answer_kind is AnswerKind.EVALUATE and t.answer]
@@ -151,6 +154,11 @@ class AdvanceServing:
         for task in tasks:
             if task.is_waiting:
                 uow.tasks.save(replace(task, withdrawn_at=self.clock.now()))
+
+
+def _is_withheld(uow: UnitOfWork) -> bool:
+    """Whether the head may not be served for now."""
+    return bool(uow.erasures.open() or remaining_subjects(uow))
 
 
 def candidate_request(version: int) -> str:

@@ -28,6 +28,7 @@ from coordinator.services.gate_attempt import (
 from coordinator.services.keep_derived import vector_bytes
 from coordinator.services.live_model import Head
 from coordinator.services.prove_ledger import Proof, RemovalError, catch_up
+from coordinator.services.remaining_subjects import remaining_subjects
 from coordinator.services.replay_start import BEFORE_FIRST, contribution_at
 from coordinator.services.request_erasure import FALLBACK_PIN
 from coordinator.services.withdraw_tasks import withdraw_tasks
@@ -118,17 +119,9 @@ class _Promotion:
         return promoted
 
     def _mark_other_subjects(self) -> None:
-        """A subject that is only being suppressed is still in the version now served."""
+        """A subject that is being suppressed, or was without success, is still in the version."""
         uow = self._uow
-        carried = [
-            other
-            for other in uow.erasures.open()
-            if other.id != self._erasure.id
-            and other.promoted_at is None
-            and (other.removal is None or not other.removal.subtracted)
-            and uow.sites.get(other.site).first_version is not None
-        ]
-        if carried:
+        if any(site != self._erasure.site for site in remaining_subjects(uow)):
             row = uow.federation.get()
             uow.federation.save(replace(row, serving_carries_subject=True))
 

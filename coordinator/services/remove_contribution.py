@@ -196,8 +196,9 @@ def _removal_row(previous: Entry, erasure: Erasure, draft: _Draft, now: datetime
 
 
 def _last_removal(uow: UnitOfWork, site: str) -> int:
-    """The row of the site's newest removal: an erasure that failed may have had one."""
-    rows = [e.removal.entry for e in uow.erasures.of_site(site) if e.removal is not None]
+    """The row of the site's newest subtraction: an erasure that failed may have had one."""
+    removals = [erasure.removal for erasure in uow.erasures.of_site(site)]
+    rows = [removal.entry for removal in removals if removal is not None and removal.subtracted]
     return max(rows, default=BEFORE_FIRST)
 
 

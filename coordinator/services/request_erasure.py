@@ -20,6 +20,7 @@ from coordinator.services.erasure_context import (
     offered_methods,
 )
 from coordinator.services.live_model import Head
+from coordinator.services.remaining_subjects import remaining_subjects
 from coordinator.services.withdraw_tasks import withdraw
 from letheon.errors import (
     ErasureAlreadyRequested,
@@ -239,7 +240,7 @@ def _fallback(uow: UnitOfWork, context: ErasureContext, site: Site) -> int | Non
     # An anchor must not hold any other subject whose removal is due either.
     firsts = [
         first
-        for name in {site.id, *due}
+        for name in {site.id, *due, *remaining_subjects(uow)}
         if (first := uow.sites.get(name).first_version) is not None
     ]
     bound = min(firsts) if firsts else 0

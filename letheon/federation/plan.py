@@ -110,6 +110,7 @@ class Gate(_Section):
     forget_margin: NotNegative = 0.05
     bootstrap: Count = 400  # resamples
     answer_timeout_seconds: Positive = 60.0
+    straggler_grace_seconds: NotNegative = 5.0  # after half of the sites and the audit answered
 
 
 class Erasure(_Section):

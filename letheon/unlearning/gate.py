@@ -1,8 +1,10 @@
 """The gate: the tests an erased model passes before it serves. Pure rules on numbers.
 
 Each forgetting test has a positive control: the same test must see the subject in the version
-from before the erasure, else it is inconclusive and proves nothing. Thresholds follow V2 to V5 of
-the project's study of verification; each test says its numbers in a sentence.
+from before the erasure, beyond sampling error, else it is inconclusive and proves nothing. It
+passes only on evidence of a drop: the candidate's upper bound lies below the lower bound of the
+version before. How often chance passes over all attempts of an erasure: see `bounds`. Thresholds
+follow V2 to V5 of the project's study of verification; each test says its numbers in a sentence.
 """
 
 from __future__ import annotations
@@ -12,12 +14,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from letheon.unlearning.bounds import (
+    CONTROL_Z,
+    DROP_Z,
+    Interval,
+    auc_of,
+    false_positives_at_most,
+    gap_of,
+    true_positives,
+)
 from letheon.unlearning.evidence import FALSE_POSITIVE_RATE, ForgetStatistic
 from letheon.unlearning.method import Offer
 
 ONE_SIDED = 1.645  # 95 % quantile of the normal distribution
 OVER_FORGETTING = 0.10  # of AUC or accuracy gap, below the null
 FORGETTING = ("forget_auc", "forget_tpr", "forget_gap")
+CONTROLS_AT_LEAST = math.ceil(1 / FALSE_POSITIVE_RATE)  # fewer cannot resolve that rate
 
 Number = int | float | str | bool | None
 
@@ -82,13 +94,15 @@ def judge(
     candidate: ForgetStatistic | None,
     rules: Rules,
     offer: Offer,
+    *,
+    late: Sequence[str] = (),
 ) -> Judgement:
     """Runs all tests of the gate but the ledger's, which the coordinator runs at promotion.
 
     `before` and `candidate` are the subject's own audit of both versions, None when its data are
-    gone or it did not answer.
+    gone or it did not answer. `late` are retained sites that were asked and not waited for.
     """
-    tests = (judge_utility(sites, rules), *_judge_forgetting(before, candidate, rules))
+    tests = (judge_utility(sites, rules, late), *_judge_forgetting(before, candidate, rules))
     verdict, reason = _conclude(tests, offer)
     return Judgement(verdict, tests, reason)
 
@@ -109,12 +123,13 @@ def _conclude(tests: Sequence[Test], offer: Offer) -> tuple[Verdict, str]:
     return Verdict.PASS, "utility holds; no forgetting test was conclusive"
 
 
-def judge_utility(sites: Sequence[SiteUtility], rules: Rules) -> Test:
+def judge_utility(sites: Sequence[SiteUtility], rules: Rules, late: Sequence[str] = ()) -> Test:
     """Record-weighted mean accuracy, and the worst site, against the version from before."""
     records = sum(site.records for site in sites)
     if records == 0:
         detail = "no retained site reported utility for both versions"
-        return Test("utility", Verdict.INCONCLUSIVE, False, detail, {"sites": 0})
+        numbers: dict[str, Number] = {"sites": 0, "late_sites": ", ".join(late)}
+        return Test("utility", Verdict.INCONCLUSIVE, False, detail, numbers)
     before = sum(site.before * site.records for site in sites) / records
     after = sum(site.candidate * site.records for site in sites) / records
     excess = {site.site: _drop(site) - _allowed_drop(site, rules) for site in sites}
@@ -127,8 +142,11 @@ def judge_utility(sites: Sequence[SiteUtility], rules: Rules) -> Test:
         f"{worst.site} {worst.before:.3f} before, {worst.candidate:.3f} now, allowed drop "
         f"{_allowed_drop(worst, rules):.3f}"
     )
-    numbers: dict[str, Number] = {
+    if late:
+        detail += f"; not waited for: {', '.join(late)}"
+    numbers = {
         "sites": len(sites),
+        "late_sites": ", ".join(late),
         "records": records,
         "mean_before": before,
         "mean_candidate": after,
@@ -165,8 +183,8 @@ def _judge_forgetting(
             "forget_auc",
             "AUC of erased against control losses",
             0.5,
-            _Interval(before.auc, before.auc_low, before.auc_high),
-            _Interval(candidate.auc, candidate.auc_low, candidate.auc_high),
+            auc_of(before),
+            auc_of(candidate),
             rules.forget_margin,
         ),
         judge_tpr(before, candidate),
@@ -174,49 +192,35 @@ def _judge_forgetting(
             "forget_gap",
             "accuracy on erased minus control records",
             0.0,
-            _gap(before),
-            _gap(candidate),
+            gap_of(before),
+            gap_of(candidate),
             rules.forget_margin,
         ),
     )
 
 
-@dataclass(frozen=True)
-class _Interval:
-    value: float
-    low: float  # of the 95 % interval
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def _gap(statistic: ForgetStatistic) -> _Interval:
-    gap = statistic.accuracy_erased - statistic.accuracy_control
-    return _Interval(gap, statistic.accuracy_gap_low, statistic.accuracy_gap_high)
-
-
 def _judge_interval(
-    name: str, what: str, null: float, before: _Interval, candidate: _Interval, margin: float
+    name: str, what: str, null: float, before: Interval, candidate: Interval, margin: float
 ) -> Test:
     """One-sided: only the member side (above the null) is a failure.
 
-    Control: the interval of the version before lies above the null. Pass: the candidate's whole
-    interval is below null + margin; or it reaches the null, its value is within the margin and it
-    excludes the value of the version before. Fail: the interval lies above the null. Anything
-    else: too few records to tell, inconclusive.
+    Control: the lower bound of the version before lies above the null. Pass: evidence of a drop,
+    and the candidate's whole interval is below null + margin, or it reaches the null with its
+    value within the margin. Fail: the interval lies above the null, and not within the margin.
+    Anything else: too few records to tell, inconclusive.
     """
-    fired = before.low > null
+    floor, ceiling = before.lower(CONTROL_Z), candidate.upper(DROP_Z)
+    fired = floor > null
     equivalent = candidate.high <= null + margin
     gone = candidate.low <= null and candidate.value <= null + margin
     if not fired:
         verdict, words = Verdict.INCONCLUSIVE, "the version before shows no membership to lose"
-    elif equivalent or (gone and candidate.high < before.value):
+    elif (equivalent or gone) and ceiling < floor:
         verdict, words = Verdict.PASS, "no longer on the member side"
-    elif candidate.low > null:
+    elif candidate.low > null and not equivalent:
         verdict, words = Verdict.FAIL, "still on the member side"
     else:
-        verdict, words = Verdict.INCONCLUSIVE, "too few records to tell"
+        verdict, words = Verdict.INCONCLUSIVE, "too few records to tell a drop from chance"
     over = candidate.high < null - OVER_FORGETTING
     if over:
         words += f"; over-forgotten: more than {OVER_FORGETTING:.2f} below the null"
@@ -230,29 +234,47 @@ def _judge_interval(
         "candidate": candidate.value,
         "candidate_low": candidate.low,
         "candidate_high": candidate.high,
+        "before_lower_bound": floor,
+        "candidate_upper_bound": ceiling,
         "over_forgotten": over,
     }
     return Test(name, verdict, fired, detail, numbers)
 
 
 def judge_tpr(before: ForgetStatistic, candidate: ForgetStatistic) -> Test:
-    """True positives at 1 % false positives: at most twice that rate plus sampling error."""
+    """True positives at 1 % false positives: at most twice that rate plus sampling error.
+
+    Control: the lower bound of the rate before lies above the limit and above the upper bound of
+    the rate of false positives at its threshold, which few controls place only roughly. Pass: the
+    candidate is within its limit, and its upper bound is below the lower bound of before. With
+    fewer than 100 control records the rate cannot be resolved: inconclusive.
+    """
     limit = _tpr_limit(candidate)
-    fired = before.tpr_at_1pct_fpr > _tpr_limit(before)
-    if not fired:
-        verdict = Verdict.INCONCLUSIVE
+    floor, _ = true_positives(before, CONTROL_Z)
+    _, ceiling = true_positives(candidate, DROP_Z)
+    controls = min(before.control_records, candidate.control_records)
+    resolved = controls >= CONTROLS_AT_LEAST
+    fired = resolved and floor > max(_tpr_limit(before), false_positives_at_most(before, CONTROL_Z))
+    if not resolved:
+        verdict, words = Verdict.INCONCLUSIVE, f"{controls} control records cannot resolve 1 %"
+    elif not fired:
+        verdict, words = Verdict.INCONCLUSIVE, "the version before shows no membership to lose"
+    elif candidate.tpr_at_1pct_fpr > limit:
+        verdict, words = Verdict.FAIL, "still above the limit"
+    elif ceiling < floor:
+        verdict, words = Verdict.PASS, "no longer above the limit"
     else:
-        verdict = Verdict.PASS if candidate.tpr_at_1pct_fpr <= limit else Verdict.FAIL
+        verdict, words = Verdict.INCONCLUSIVE, "too few records to tell a drop from chance"
     detail = (
-        f"true positive rate at 1 % false positives: {before.tpr_at_1pct_fpr:.3f} before, "
-        f"{candidate.tpr_at_1pct_fpr:.3f} now, limit {limit:.3f}"
+        f"true positive rate at 1 % false positives: {before.tpr_at_1pct_fpr:.3f} before (at least "
+        f"{floor:.3f}), {candidate.tpr_at_1pct_fpr:.3f} now, limit {limit:.3f}: {words}"
     )
-    if not fired:
-        detail += ": the version before shows no membership to lose"
     numbers: dict[str, Number] = {
         "before": before.tpr_at_1pct_fpr,
         "candidate": candidate.tpr_at_1pct_fpr,
         "limit": limit,
+        "before_lower_bound": floor,
+        "candidate_upper_bound": ceiling,
         "erased_records": candidate.erased_records,
         "control_records": candidate.control_records,
     }

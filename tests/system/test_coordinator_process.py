@@ -158,6 +158,31 @@ def test_every_acknowledged_delta_survives_kill_9_and_takes_effect_once(tmp_path
         assert verdict.holds, verdict.reason
 
 
+def test_a_start_that_is_refused_leaves_the_head_as_it_was(tmp_path: Path) -> None:
+    a_federation(tmp_path / "federation")
+    with serving(tmp_path) as (process, client):
+        client.register("north")
+        last = [client.push("north", a_vector(seed), base_version=seed) for seed in range(3)][-1]
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            process.kill()
+            process.wait(10)
+            for key in ("listen", "metrics_listen"):
+                config = write_config(tmp_path, **{key: f"127.0.0.1:{port}"})
+                assert str(port) in refused(config)
+    config = write_config(tmp_path)
+    config.write_text(config.read_text() + "\n[limits")
+    assert "not valid TOML" in refused(config)
+    with serving(tmp_path) as (_, client):
+        status = client.federation.GetFederation(federation_pb2.GetFederationRequest())
+        assert (status.head_version, status.ledger_hash) == (last.version, last.ledger_hash)
+        verdict = list(client.ledger.VerifyLedger(ledger_pb2.VerifyLedgerRequest()))[-1].verdict
+        assert verdict.holds, verdict.reason
+        assert client.push("north", a_vector(9), base_version=3).version == 4
+
+
 def test_the_coordinator_never_imports_torch() -> None:
     code = "import coordinator.__main__, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

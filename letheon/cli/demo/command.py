@@ -21,7 +21,7 @@ from letheon.cli.demo.data import Found, find_images, resplit, trimmed
 from letheon.cli.demo.memory import Usage
 from letheon.cli.demo.picture import draw
 from letheon.cli.demo.report import Run, print_report, summary
-from letheon.cli.demo.runs import Lab, reference_run, withdrawal_run
+from letheon.cli.demo.runs import CERTIFICATE_FILE, KEY_FILE, Lab, reference_run, withdrawal_run
 from letheon.cli.demo.settings import DemoSettings, short
 from letheon.cli.exits import ExitCode, advice, exit_code
 from letheon.cli.screen import console, say
@@ -162,8 +162,14 @@ def _publish(run: Run) -> None:
     )
     print_report(run)
     files = ["summary.json", "demo.png"]
-    files += ["certificate.json"] if run.told.certificate is not None else []
+    certified = run.told.certificate is not None
+    files += [CERTIFICATE_FILE, KEY_FILE] if certified else []
     say(f"Written to {out}: {', '.join(files)}; logs in {out / 'federation' / 'logs'}.")
+    if certified:
+        say(
+            f"Check it yourself: letheon certificate verify {out / CERTIFICATE_FILE} "
+            f"--key {out / KEY_FILE}"
+        )
 
 
 def run() -> None:

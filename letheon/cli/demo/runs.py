@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ BACKDOOR_SHARE = 0.7
 # In fewer seconds one delta more or less is more than the five per cent that is looked for.
 WINDOW_AT_LEAST_S = 20.0
 CERTIFICATE_FILE = "certificate.json"
+KEY_FILE = "signing_key.pub.pem"
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def withdrawal_run(lab: Lab) -> Outcome:
             story.ledger.refresh()
     lab.tell("all processes are stopped")
     write_certificate(settings.out / CERTIFICATE_FILE, told.certificate)
+    shutil.copyfile(folder.public_key, settings.out / KEY_FILE)
     counts = _count(folder, sites, story.ledger, told)
     return Outcome(
         told=told,

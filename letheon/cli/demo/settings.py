@@ -4,6 +4,7 @@ two cores and 2.5 GB.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from letheon.cli.local.toml_text import TomlTable
 
 WITHDRAWN = "site-3"
 # Hospitals are not in step: seconds from one local training to the next, as multiples of the
-# pace. site-5 is the straggler.
-PACES = {"site-1": 1.0, "site-2": 0.9, "site-3": 1.1, "site-4": 1.2, "site-5": 10.0}
+# pace.
+PACES = {"site-1": 1.0, "site-2": 0.9, "site-3": 1.1, "site-4": 1.2}
+# What one local training of the straggler takes: its deltas arrive stale.
+STRAGGLERS = {"site-5": 10.0}
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ class DemoSettings:
     @property
     def pace(self) -> Pace:
         """The pace of each site."""
-        return Pace(self.pace_s, {site: factor * self.pace_s for site, factor in PACES.items()})
+        return Pace(self.pace_s, self._in_seconds(PACES), self._in_seconds(STRAGGLERS))
+
+    def _in_seconds(self, factors: Mapping[str, float]) -> dict[str, float]:
+        return {site: factor * self.pace_s for site, factor in factors.items()}
 
 
 def short(settings: DemoSettings) -> DemoSettings:

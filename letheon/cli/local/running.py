@@ -31,14 +31,25 @@ _HEALTHY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast the sites train: seconds from the start of one local training to the next."""
+    """How fast the sites train: seconds from the start of one local training to the next.
+
+    A straggler is slow in another way: each of its trainings takes so many seconds, and its
+    deltas arrive stale.
+    """
 
     seconds: float = 0.0
     by_site: Mapping[str, float] = field(default_factory=dict)
+    stragglers: Mapping[str, float] = field(default_factory=dict)  # seconds a training
 
     def of(self, site: str) -> float:
-        """Seconds of one site."""
-        return self.by_site.get(site, self.seconds)
+        """Seconds of one site, from start to start."""
+        return self.stragglers.get(site, self.by_site.get(site, self.seconds))
+
+    def settings(self, site: str) -> dict[str, float]:
+        """The keys of the training table of one site's agent."""
+        if site in self.stragglers:
+            return {"min_duration_seconds": self.stragglers[site]}
+        return {"min_interval_seconds": self.of(site)}
 
 
 @dataclass
@@ -107,7 +118,7 @@ class LocalFederation:
         for number, site in enumerate(self.sites):
             if number and self._agent_start_s:
                 time.sleep(self._agent_start_s)
-            training = {"min_interval_seconds": self._pace.of(site)}
+            training = self._pace.settings(site)
             path = configs.write_agent(
                 self.folder, site, coordinator=self.address, settings=training
             )

@@ -260,5 +260,49 @@ def test_a_candidate_whose_file_is_gone_is_replaced_by_another(bench):
     assert world.calls["record"] == 1
 
 
+def test_a_straggler_holds_the_gate_up_for_its_grace_and_no_longer(bench):
+    world = ScriptedCoordinator()
+    world.evaluate = lambda site, version: 0.9 if site != "sites/east" else None
+    made = bench(world)
+
+    assert isinstance(made.run(), Certified)
+
+    grace_s = world.plan.gate.straggler_grace_seconds
+    assert grace_s <= made.clock.elapsed_s < grace_s + 10 < world.plan.gate.answer_timeout_seconds
+    utility = next(test for test in world.attempts[0].tests if test.name == "utility")
+    assert "not waited for: sites/east" in utility.detail
+    assert json.loads(utility.numbers_json)["late_sites"] == "sites/east"
+
+
+def test_an_audit_that_is_late_is_waited_for_beyond_the_grace(bench):
+    world = ScriptedCoordinator()
+    world.evaluate = lambda site, version: 0.9 if site != "sites/east" else None
+    heard = world.audit
+    world.audit = lambda version: None
+    made = bench(world)
+    made.clock.on_wait = lambda number: setattr(
+        world, "audit", heard if number > 30 else world.audit
+    )
+
+    assert isinstance(made.run(), Certified)
+    assert made.clock.elapsed_s > 30
+    assert len(world.attempts) == 1
+    assert statement_of(world)["claim"] == "influence removed and statistically verified"
+
+
+def test_a_straggler_that_answers_within_its_grace_counts(bench):
+    world = ScriptedCoordinator()
+    heard = world.evaluate
+    world.evaluate = lambda site, version: heard(site, version) if site != "sites/east" else None
+    made = bench(world)
+    made.clock.on_wait = lambda number: setattr(
+        world, "evaluate", heard if number > 4 else world.evaluate
+    )
+
+    assert isinstance(made.run(), Certified)
+    utility = next(test for test in world.attempts[0].tests if test.name == "utility")
+    assert json.loads(utility.numbers_json)["sites"] == 2
+
+
 def _versions(question):
     return getattr(question, question.WhichOneof("task")).versions

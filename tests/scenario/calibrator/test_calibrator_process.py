@@ -99,6 +99,6 @@ def test_overlapping_images_are_refused_before_anything_is_taken(world, redis_ur
     more = "".join(f"[{name}]\n{source.format(name)}{size}" for name in ("calibration", "audit"))
     process = start(world, redis_url, tmp_path, more)
     _, log = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 2
+    assert process.returncode == 78
     assert "share record ids" in log
     assert not world.calls["claim"]

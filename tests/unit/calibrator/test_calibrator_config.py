@@ -1,9 +1,11 @@
 import json
+import sys
 
 import pytest
 
+from calibrator.__main__ import main
 from calibrator.adapters.unequipped_laboratory import UnequippedLaboratory
-from calibrator.bootstrap import build_laboratory, build_method
+from calibrator.bootstrap import build_laboratory, build_method, close_unless_used
 from calibrator.config import CalibratorConfig
 from calibrator.services.images import Images
 from letheon.errors import BadConfig, UnknownPlugin
@@ -58,3 +60,35 @@ def test_a_calibrator_without_images_needs_no_network():
     assert isinstance(laboratory, UnequippedLaboratory)
     assert laboratory.try_patch(None, None, (), 0.1).unequipped
     assert laboratory.calibrate(None, {}, seed=0, cap_norm=1.0, allowed_drop=0.1).unequipped
+
+
+@pytest.mark.parametrize("more", ["pol_seconds = 2.0\n", "[audit]\nplugin = 'wishing'\n"])
+def test_a_configuration_that_cannot_work_ends_with_exit_code_78(tmp_path, monkeypatch, more):
+    path = tmp_path / "calibrator.toml"
+    path.write_text(SMALLEST.replace("/var/lib", str(tmp_path)) + more)
+    monkeypatch.setattr(sys, "argv", ["letheon-calibrator", "--config", str(path)])
+    assert main() == 78
+
+
+def test_by_default_many_erasures_are_in_hand_at_once(tmp_path):
+    assert read(tmp_path).max_jobs == 64
+
+
+class AtWork:
+    """A worker, idle or not, and a channel that notes whether it was closed."""
+
+    def __init__(self, idle: bool) -> None:
+        self.idle, self.closed = idle, False
+
+    def join(self, grace_s: float) -> bool:
+        return self.idle
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_channel_is_never_closed_under_a_job_at_work(idle):
+    channel = AtWork(idle)
+    close_unless_used(channel, [AtWork(True), channel])
+    assert channel.closed is idle

@@ -136,9 +136,17 @@ def test_a_port_in_use_is_refused_before_anything_starts() -> None:
             check_port(port)
 
 
-def test_a_straggler_has_a_pace_of_its_own() -> None:
-    pace = Pace(1.5, {"site-5": 15.0})
-    assert (pace.of("site-1"), pace.of("site-5")) == (1.5, 15.0)
+def test_a_site_has_a_pace_of_its_own() -> None:
+    pace = Pace(1.5, {"site-4": 3.0})
+    assert (pace.of("site-1"), pace.of("site-4")) == (1.5, 3.0)
+    assert pace.settings("site-4") == {"min_interval_seconds": 3.0}
+
+
+def test_the_trainings_of_a_straggler_last() -> None:
+    pace = Pace(1.5, stragglers={"site-5": 15.0})
+    assert pace.of("site-5") == 15.0
+    assert pace.settings("site-5") == {"min_duration_seconds": 15.0}
+    assert pace.settings("site-1") == {"min_interval_seconds": 1.5}
 
 
 def test_an_existing_federation_is_never_replaced(tmp_path: Path) -> None:

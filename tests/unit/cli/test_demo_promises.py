@@ -115,5 +115,6 @@ def test_the_picture_is_drawn_with_and_without_a_promotion(tmp_path: Path) -> No
 def test_the_short_story_is_shorter_and_the_straggler_is_not_the_withdrawn_site() -> None:
     settings = DemoSettings()
     assert short(settings).before < settings.before
-    assert settings.pace.of("site-5") == 10 * settings.pace.of("site-1")
+    straggling = settings.pace.settings("site-5")
+    assert straggling == {"min_duration_seconds": 10 * settings.pace.of("site-1")}
     assert settings.pace.of("site-3") < 2 * settings.pace.of("site-1")

@@ -166,9 +166,9 @@ def test_the_policy_decides_what_is_served_during_an_erasure(
     assert (row.serving_version, row.withheld_version) == (serving, withheld)
     assert row.serving_carries_subject is carries
     assert row.candidate_version is None
-    back = end_without_promotion(row, another_open=False)
+    back = end_without_promotion(row, others_due=False)
     assert (back.serving_version, back.serving_carries_subject) == (10, False)
-    assert end_without_promotion(row, another_open=True) == row
+    assert end_without_promotion(row, others_due=True) == row
     promoted = promote(row, 30, entry=50)
     assert (promoted.serving_version, promoted.withheld_version) == (30, None)
     assert not promoted.serving_carries_subject
@@ -194,6 +194,13 @@ def test_two_erasures_remember_the_version_from_before_both() -> None:
     first = begin_erasure(ROW, policy, subject_first_version=5, fallback_version=None)
     second = begin_erasure(first, policy, subject_first_version=3, fallback_version=None)
     assert second.withheld_version == 10
+
+
+def test_a_second_fallback_keeps_the_version_that_the_first_erasure_withheld() -> None:
+    policy = ServingPolicy.SERVE_FALLBACK
+    first = begin_erasure(ROW, policy, subject_first_version=5, fallback_version=2)
+    second = begin_erasure(first, policy, subject_first_version=1, fallback_version=0)
+    assert (second.serving_version, second.withheld_version) == (0, 10)
 
 
 def test_utilities_are_read_from_answers() -> None:

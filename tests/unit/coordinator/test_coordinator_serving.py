@@ -11,6 +11,8 @@ from builders import NOON, a_core, a_plan, a_vector, an_erasure, enrol, take_del
 
 from coordinator.bootstrap import new_id
 from coordinator.core import Core
+from coordinator.domain.erasure import ErasureState, Removal
+from coordinator.domain.site import fence
 from coordinator.domain.task import AnswerKind, Task
 from coordinator.services.advance_serving import AdvanceServing
 from coordinator.services.submit_answer import SubmitAnswer
@@ -142,6 +144,59 @@ def test_nothing_is_proposed_or_promoted_while_an_erasure_is_open(
         uow.commit()
     advance()
     assert serving(core) == 0
+
+
+def with_a_failed_erasure(core: Core, *, subtracted: bool) -> None:
+    """West was fenced and its erasure failed."""
+    removal = Removal(
+        epoch=1,
+        version_before=3,
+        version_after=3,
+        sha256_before="",
+        sha256_after="",
+        contribution_norm=1.0,
+        head_norm_before=1.0,
+        removed_entries=1,
+        voided_entries=0,
+        subtracted=subtracted,
+        entry=3,
+    )
+    with core.store.write() as uow:
+        failed = an_erasure(site="west", state=ErasureState.FAILED, removal=removal)
+        uow.erasures.add(failed)
+        uow.sites.save(fence(uow.sites.get("west"), failed.id))
+        uow.commit()
+
+
+@pytest.mark.parametrize("subtracted", [False, True])
+def test_after_a_failed_erasure_a_head_that_holds_its_subject_is_not_proposed(
+    core: Core, advance: AdvanceServing, subtracted: bool
+) -> None:
+    train(core, 4)
+    with_a_failed_erasure(core, subtracted=subtracted)
+    advance()
+    assert bool(waiting(core, "north")) is subtracted
+
+
+def test_a_candidate_that_holds_the_subject_of_a_failed_erasure_is_not_promoted(
+    core: Core, advance: AdvanceServing
+) -> None:
+    train(core, 4)
+    advance()
+    for site in SITES:
+        answer(core, site, 0.9)
+    with_a_failed_erasure(core, subtracted=False)
+    advance()
+    assert serving(core) == 0
+
+
+def test_a_failed_erasure_of_a_site_that_never_contributed_withholds_nothing(
+    core: Core, advance: AdvanceServing
+) -> None:
+    train(core, 3)  # none of west
+    with_a_failed_erasure(core, subtracted=False)
+    advance()
+    assert waiting(core, "north")
 
 
 def test_the_first_answer_counts_and_a_withdrawn_task_is_unknown(

@@ -40,7 +40,7 @@ def a_statistic(auc=0.5, half=0.03, gap=0.0, tpr=0.01, **fields) -> ForgetStatis
     return replace(base, **fields)
 
 
-MEMBER = a_statistic(auc=0.7, gap=0.15, tpr=0.2)
+MEMBER = a_statistic(auc=0.7, gap=0.2, tpr=0.2)
 
 
 def verdicts(judgement):
@@ -127,6 +127,44 @@ def test_a_mean_drop_beyond_the_margin_fails():
     sites = [SiteUtility("sites/south", 1000, 0.90, 0.86)]
     assert judge_utility(sites, RULES).verdict is Verdict.FAIL
     assert judge_utility(sites, replace(RULES, utility_margin=0.05)).verdict is Verdict.PASS
+
+
+def test_a_positive_control_does_not_fire_by_chance():
+    """0.055 against a limit of 0.048: the backdoor of this model was still at 100 %."""
+    sizes = {"erased_records": 480, "control_records": 120}
+    test = judge_tpr(a_statistic(tpr=0.055, **sizes), a_statistic(tpr=0.042, **sizes))
+    assert test.numbers["limit"] == pytest.approx(0.0435, abs=0.01)
+    assert not test.positive_control_fired
+    assert test.verdict is Verdict.INCONCLUSIVE
+
+
+def test_too_few_control_records_cannot_resolve_one_percent():
+    sizes = {"erased_records": 480, "control_records": 99}
+    test = judge_tpr(a_statistic(tpr=0.9, **sizes), a_statistic(tpr=0.0, **sizes))
+    assert test.verdict is Verdict.INCONCLUSIVE
+    assert "99 control records" in test.detail
+
+
+def test_records_of_few_patients_resolve_less():
+    wide = {"half": 0.12}  # what a bootstrap by patient gives when patients have many records
+    assert judge_tpr(a_statistic(tpr=0.12), a_statistic()).verdict is Verdict.PASS
+    test = judge_tpr(a_statistic(tpr=0.12, **wide), a_statistic(**wide))
+    assert test.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_candidate_within_the_margin_passes_only_if_something_dropped():
+    slight = a_statistic(0.54, half=0.01, gap=0.04, erased_records=20_000, control_records=10_000)
+    judgement = judge(GOOD, slight, slight, RULES, SUPPRESSES)
+    auc = next(test for test in judgement.tests if test.name == "forget_auc")
+    assert auc.positive_control_fired
+    assert auc.verdict is Verdict.INCONCLUSIVE
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+
+
+def test_sites_that_were_not_waited_for_are_named():
+    test = judge_utility(GOOD, RULES, ["sites/slow"])
+    assert test.numbers["late_sites"] == "sites/slow"
+    assert "not waited for: sites/slow" in test.detail
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 5000), st.integers(1, 5000))
