@@ -1,8 +1,8 @@
-"""The transactional store in SQL: SQLite in a file by default, PostgreSQL by URL.
+"""The transactional store in SQL: SQLite in a file.
 
 SQLite runs in WAL mode with synchronous=FULL, so an acknowledged commit survives a power cut, and
 writers begin with BEGIN IMMEDIATE: a deferred transaction that reads first and writes later loses
-the race for the write lock. On PostgreSQL the one-writer rule is an advisory lock.
+the race for the write lock. Other databases are refused until this code has run on them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
@@ -29,7 +29,6 @@ from letheon.errors import BadConfig, StorageUnavailable
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 _BUSY_TIMEOUT_S = 30
-_WRITER_LOCK = 0x4C45_5448  # any number of ours; names the advisory lock on PostgreSQL
 _WRITES = "letheon_writes"
 _HASTY = "letheon_hasty"  # the commit does not wait for the disk
 
@@ -122,14 +121,14 @@ def _as_unavailable() -> Iterator[None]:
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        backend = parsed.get_backend_name()
+        if backend != "sqlite":
+            raise BadConfig(f"database: {backend} is not supported yet; name a SQLite file")
+        engine = create_engine(parsed)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise BadConfig(f"database: {error}") from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    else:
-        event.listen(engine, "begin", _begin_server)
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -152,13 +151,3 @@ def _begin_sqlite(connection: Connection) -> None:
     level = "NORMAL" if options.get(_HASTY, False) else "FULL"
     connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _begin_server(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if not options.get(_WRITES, False):
-        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
-        return
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
-    if options.get(_HASTY, False):
-        connection.execute(text("SET LOCAL synchronous_commit = off"))

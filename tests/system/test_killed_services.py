@@ -134,12 +134,6 @@ def story(tmp_path: Path) -> Iterator[Story]:
     assert processes_of(folder.root) == []
 
 
-def reclaim_soon(folder: FederationFolder) -> None:
-    """A calibrator started from now on takes an abandoned entry after three seconds."""
-    path = folder.config_of("calibrator")
-    path.write_text("renew_seconds = 1.0\nreclaim_seconds = 3.0\n" + path.read_text())
-
-
 def test_every_service_is_killed_once_and_the_erasure_is_certified(story: Story) -> None:
     story.until(lambda: len(story.ledger.deltas()) >= 8)
     story.until(lambda: story.is_training(RETAINED))
@@ -151,7 +145,6 @@ def test_every_service_is_killed_once_and_the_erasure_is_certified(story: Story)
     story.kill_redis()
     name = story.request()  # acknowledged: the truth is in SQL
     assert story.erasure(name).state == erasures_pb2.Erasure.RECEIVED
-    reclaim_soon(story.federation.folder)
 
     story.until(lambda: story.erasure(name).HasField("removal"))
     assert not story.erasure(name).attempts  # before the gate

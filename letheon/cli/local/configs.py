@@ -38,6 +38,9 @@ def write_calibrator(folder: FederationFolder, *, coordinator: str, redis_url: s
             "state_dir": (folder.calibrator / "state").absolute(),
             "signing_key": folder.signing_key.absolute(),
             "poll_seconds": 0.25,
+            # A killed calibrator is started again at once; its erasure should not wait a minute.
+            "renew_seconds": 1.0,
+            "reclaim_seconds": 4.0,
             "calibration": _npz(folder.calibrator / CALIBRATION_FILE),
             "audit": _npz(folder.calibrator / AUDIT_FILE),
         },
