@@ -52,7 +52,8 @@ class CertificatesServicer:
     """
 
     def GetCertificate(self, request, context):
-        """Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_CERTIFICATE: the erasure is not certified).
+        """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_CERTIFICATE: the erasure is not
+        certified; caller stops), UNAVAILABLE (caller retries with back-off).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -60,6 +61,8 @@ class CertificatesServicer:
 
     def ListCertificates(self, request, context):
         """Newest first.
+
+        Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

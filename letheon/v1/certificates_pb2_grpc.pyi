@@ -34,9 +34,14 @@ class CertificatesStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CertificatesAsyncStub: ...
     GetCertificate: _grpc.UnaryUnaryMultiCallable[_certificates_pb2.GetCertificateRequest, _certificates_pb2.Certificate]
-    """Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_CERTIFICATE: the erasure is not certified)."""
+    """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_CERTIFICATE: the erasure is not
+    certified; caller stops), UNAVAILABLE (caller retries with back-off).
+    """
     ListCertificates: _grpc.UnaryUnaryMultiCallable[_certificates_pb2.ListCertificatesRequest, _certificates_pb2.ListCertificatesResponse]
-    """Newest first."""
+    """Newest first.
+
+    Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+    """
 
 @_typing.type_check_only
 class CertificatesAsyncStub(CertificatesStub):
@@ -44,9 +49,14 @@ class CertificatesAsyncStub(CertificatesStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCertificate: _aio.UnaryUnaryMultiCallable[_certificates_pb2.GetCertificateRequest, _certificates_pb2.Certificate]  # type: ignore[assignment]
-    """Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_CERTIFICATE: the erasure is not certified)."""
+    """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_CERTIFICATE: the erasure is not
+    certified; caller stops), UNAVAILABLE (caller retries with back-off).
+    """
     ListCertificates: _aio.UnaryUnaryMultiCallable[_certificates_pb2.ListCertificatesRequest, _certificates_pb2.ListCertificatesResponse]  # type: ignore[assignment]
-    """Newest first."""
+    """Newest first.
+
+    Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+    """
 
 class CertificatesServicer(metaclass=_abc_1.ABCMeta):
     """Read-only."""
@@ -57,7 +67,9 @@ class CertificatesServicer(metaclass=_abc_1.ABCMeta):
         request: _certificates_pb2.GetCertificateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificates_pb2.Certificate, _abc.Awaitable[_certificates_pb2.Certificate]]:
-        """Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_CERTIFICATE: the erasure is not certified)."""
+        """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_CERTIFICATE: the erasure is not
+        certified; caller stops), UNAVAILABLE (caller retries with back-off).
+        """
 
     @_abc_1.abstractmethod
     def ListCertificates(
@@ -65,6 +77,9 @@ class CertificatesServicer(metaclass=_abc_1.ABCMeta):
         request: _certificates_pb2.ListCertificatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificates_pb2.ListCertificatesResponse, _abc.Awaitable[_certificates_pb2.ListCertificatesResponse]]:
-        """Newest first."""
+        """Newest first.
+
+        Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+        """
 
 def add_CertificatesServicer_to_server(servicer: CertificatesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

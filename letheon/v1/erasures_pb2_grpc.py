@@ -76,7 +76,8 @@ class ErasuresServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetErasure(self, request, context):
-        """Errors: INVALID_ARGUMENT, NOT_FOUND.
+        """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE; caller stops), UNAVAILABLE
+        (caller retries with back-off).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +85,8 @@ class ErasuresServicer:
 
     def ListErasures(self, request, context):
         """Newest first.
+
+        Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -315,6 +318,9 @@ class ErasureJobsServicer:
 
     def RenewClaim(self, request, context):
         """Keeps the lease and stores the method's state, so that another calibrator can go on from it.
+
+        Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (ERASURE_CONCLUDED: drop the job),
+        INVALID_ARGUMENT (state too large or not JSON; caller fixes it), UNAVAILABLE (caller retries).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -324,7 +330,9 @@ class ErasureJobsServicer:
         """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
         subtract the contribution (unless the method declares it does not), snapshot.
 
-        Errors: FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy is not linear).
+        Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy
+        is not linear; ERASURE_CONCLUDED), DATA_LOSS (PAYLOAD_CORRUPT: a payload of the subject cannot
+        be read; a human is called), UNAVAILABLE (caller retries).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -332,6 +340,10 @@ class ErasureJobsServicer:
 
     def AskSites(self, request, context):
         """Creates evaluate, audit or erase tasks for sites. Idempotent by request_id.
+
+        Errors: ABORTED (CLAIM_LOST; PATCH_VOID: a version asked about is gone, start over from a new
+        snapshot), FAILED_PRECONDITION (ERASURE_CONCLUDED), INVALID_ARGUMENT (caller fixes it),
+        UNAVAILABLE (caller retries).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -339,6 +351,8 @@ class ErasureJobsServicer:
 
     def ListAnswers(self, request, context):
         """The tasks created for this erasure, with the answers so far.
+
+        Errors: ABORTED (CLAIM_LOST), UNAVAILABLE (caller retries).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

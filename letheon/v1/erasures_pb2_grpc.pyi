@@ -44,9 +44,14 @@ class ErasuresStub:
     LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
     """
     GetErasure: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.GetErasureRequest, _erasures_pb2.Erasure]
-    """Errors: INVALID_ARGUMENT, NOT_FOUND."""
+    """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE; caller stops), UNAVAILABLE
+    (caller retries with back-off).
+    """
     ListErasures: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.ListErasuresRequest, _erasures_pb2.ListErasuresResponse]
-    """Newest first."""
+    """Newest first.
+
+    Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+    """
     CancelErasure: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.CancelErasureRequest, _erasures_pb2.Erasure]
     """Withdraws a request and lifts the fence. Possible until the removal. Idempotent.
 
@@ -68,9 +73,14 @@ class ErasuresAsyncStub(ErasuresStub):
     LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
     """
     GetErasure: _aio.UnaryUnaryMultiCallable[_erasures_pb2.GetErasureRequest, _erasures_pb2.Erasure]  # type: ignore[assignment]
-    """Errors: INVALID_ARGUMENT, NOT_FOUND."""
+    """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE; caller stops), UNAVAILABLE
+    (caller retries with back-off).
+    """
     ListErasures: _aio.UnaryUnaryMultiCallable[_erasures_pb2.ListErasuresRequest, _erasures_pb2.ListErasuresResponse]  # type: ignore[assignment]
-    """Newest first."""
+    """Newest first.
+
+    Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+    """
     CancelErasure: _aio.UnaryUnaryMultiCallable[_erasures_pb2.CancelErasureRequest, _erasures_pb2.Erasure]  # type: ignore[assignment]
     """Withdraws a request and lifts the fence. Possible until the removal. Idempotent.
 
@@ -101,7 +111,9 @@ class ErasuresServicer(metaclass=_abc_1.ABCMeta):
         request: _erasures_pb2.GetErasureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_erasures_pb2.Erasure, _abc.Awaitable[_erasures_pb2.Erasure]]:
-        """Errors: INVALID_ARGUMENT, NOT_FOUND."""
+        """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE; caller stops), UNAVAILABLE
+        (caller retries with back-off).
+        """
 
     @_abc_1.abstractmethod
     def ListErasures(
@@ -109,7 +121,10 @@ class ErasuresServicer(metaclass=_abc_1.ABCMeta):
         request: _erasures_pb2.ListErasuresRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_erasures_pb2.ListErasuresResponse, _abc.Awaitable[_erasures_pb2.ListErasuresResponse]]:
-        """Newest first."""
+        """Newest first.
+
+        Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+        """
 
     @_abc_1.abstractmethod
     def CancelErasure(
@@ -142,17 +157,31 @@ class ErasureJobsStub:
     (CLAIM_HELD by another, with RetryInfo; ERASURE_CONCLUDED: acknowledge the entry).
     """
     RenewClaim: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.RenewClaimRequest, _erasures_pb2.Claim]
-    """Keeps the lease and stores the method's state, so that another calibrator can go on from it."""
+    """Keeps the lease and stores the method's state, so that another calibrator can go on from it.
+
+    Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (ERASURE_CONCLUDED: drop the job),
+    INVALID_ARGUMENT (state too large or not JSON; caller fixes it), UNAVAILABLE (caller retries).
+    """
     RemoveContribution: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.RemoveContributionRequest, _erasures_pb2.Removal]
     """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
     subtract the contribution (unless the method declares it does not), snapshot.
 
-    Errors: FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy is not linear).
+    Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy
+    is not linear; ERASURE_CONCLUDED), DATA_LOSS (PAYLOAD_CORRUPT: a payload of the subject cannot
+    be read; a human is called), UNAVAILABLE (caller retries).
     """
     AskSites: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.AskSitesRequest, _erasures_pb2.AskSitesResponse]
-    """Creates evaluate, audit or erase tasks for sites. Idempotent by request_id."""
+    """Creates evaluate, audit or erase tasks for sites. Idempotent by request_id.
+
+    Errors: ABORTED (CLAIM_LOST; PATCH_VOID: a version asked about is gone, start over from a new
+    snapshot), FAILED_PRECONDITION (ERASURE_CONCLUDED), INVALID_ARGUMENT (caller fixes it),
+    UNAVAILABLE (caller retries).
+    """
     ListAnswers: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.ListAnswersRequest, _erasures_pb2.ListAnswersResponse]
-    """The tasks created for this erasure, with the answers so far."""
+    """The tasks created for this erasure, with the answers so far.
+
+    Errors: ABORTED (CLAIM_LOST), UNAVAILABLE (caller retries).
+    """
     DownloadAnswer: _grpc.UnaryStreamMultiCallable[_erasures_pb2.DownloadAnswerRequest, _models_pb2.DownloadModelResponse]
     """Streams the payload of an erase answer.
 
@@ -190,17 +219,31 @@ class ErasureJobsAsyncStub(ErasureJobsStub):
     (CLAIM_HELD by another, with RetryInfo; ERASURE_CONCLUDED: acknowledge the entry).
     """
     RenewClaim: _aio.UnaryUnaryMultiCallable[_erasures_pb2.RenewClaimRequest, _erasures_pb2.Claim]  # type: ignore[assignment]
-    """Keeps the lease and stores the method's state, so that another calibrator can go on from it."""
+    """Keeps the lease and stores the method's state, so that another calibrator can go on from it.
+
+    Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (ERASURE_CONCLUDED: drop the job),
+    INVALID_ARGUMENT (state too large or not JSON; caller fixes it), UNAVAILABLE (caller retries).
+    """
     RemoveContribution: _aio.UnaryUnaryMultiCallable[_erasures_pb2.RemoveContributionRequest, _erasures_pb2.Removal]  # type: ignore[assignment]
     """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
     subtract the contribution (unless the method declares it does not), snapshot.
 
-    Errors: FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy is not linear).
+    Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy
+    is not linear; ERASURE_CONCLUDED), DATA_LOSS (PAYLOAD_CORRUPT: a payload of the subject cannot
+    be read; a human is called), UNAVAILABLE (caller retries).
     """
     AskSites: _aio.UnaryUnaryMultiCallable[_erasures_pb2.AskSitesRequest, _erasures_pb2.AskSitesResponse]  # type: ignore[assignment]
-    """Creates evaluate, audit or erase tasks for sites. Idempotent by request_id."""
+    """Creates evaluate, audit or erase tasks for sites. Idempotent by request_id.
+
+    Errors: ABORTED (CLAIM_LOST; PATCH_VOID: a version asked about is gone, start over from a new
+    snapshot), FAILED_PRECONDITION (ERASURE_CONCLUDED), INVALID_ARGUMENT (caller fixes it),
+    UNAVAILABLE (caller retries).
+    """
     ListAnswers: _aio.UnaryUnaryMultiCallable[_erasures_pb2.ListAnswersRequest, _erasures_pb2.ListAnswersResponse]  # type: ignore[assignment]
-    """The tasks created for this erasure, with the answers so far."""
+    """The tasks created for this erasure, with the answers so far.
+
+    Errors: ABORTED (CLAIM_LOST), UNAVAILABLE (caller retries).
+    """
     DownloadAnswer: _aio.UnaryStreamMultiCallable[_erasures_pb2.DownloadAnswerRequest, _models_pb2.DownloadModelResponse]  # type: ignore[assignment]
     """Streams the payload of an erase answer.
 
@@ -247,7 +290,11 @@ class ErasureJobsServicer(metaclass=_abc_1.ABCMeta):
         request: _erasures_pb2.RenewClaimRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_erasures_pb2.Claim, _abc.Awaitable[_erasures_pb2.Claim]]:
-        """Keeps the lease and stores the method's state, so that another calibrator can go on from it."""
+        """Keeps the lease and stores the method's state, so that another calibrator can go on from it.
+
+        Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (ERASURE_CONCLUDED: drop the job),
+        INVALID_ARGUMENT (state too large or not JSON; caller fixes it), UNAVAILABLE (caller retries).
+        """
 
     @_abc_1.abstractmethod
     def RemoveContribution(
@@ -258,7 +305,9 @@ class ErasureJobsServicer(metaclass=_abc_1.ABCMeta):
         """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
         subtract the contribution (unless the method declares it does not), snapshot.
 
-        Errors: FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy is not linear).
+        Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy
+        is not linear; ERASURE_CONCLUDED), DATA_LOSS (PAYLOAD_CORRUPT: a payload of the subject cannot
+        be read; a human is called), UNAVAILABLE (caller retries).
         """
 
     @_abc_1.abstractmethod
@@ -267,7 +316,12 @@ class ErasureJobsServicer(metaclass=_abc_1.ABCMeta):
         request: _erasures_pb2.AskSitesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_erasures_pb2.AskSitesResponse, _abc.Awaitable[_erasures_pb2.AskSitesResponse]]:
-        """Creates evaluate, audit or erase tasks for sites. Idempotent by request_id."""
+        """Creates evaluate, audit or erase tasks for sites. Idempotent by request_id.
+
+        Errors: ABORTED (CLAIM_LOST; PATCH_VOID: a version asked about is gone, start over from a new
+        snapshot), FAILED_PRECONDITION (ERASURE_CONCLUDED), INVALID_ARGUMENT (caller fixes it),
+        UNAVAILABLE (caller retries).
+        """
 
     @_abc_1.abstractmethod
     def ListAnswers(
@@ -275,7 +329,10 @@ class ErasureJobsServicer(metaclass=_abc_1.ABCMeta):
         request: _erasures_pb2.ListAnswersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_erasures_pb2.ListAnswersResponse, _abc.Awaitable[_erasures_pb2.ListAnswersResponse]]:
-        """The tasks created for this erasure, with the answers so far."""
+        """The tasks created for this erasure, with the answers so far.
+
+        Errors: ABORTED (CLAIM_LOST), UNAVAILABLE (caller retries).
+        """
 
     @_abc_1.abstractmethod
     def DownloadAnswer(

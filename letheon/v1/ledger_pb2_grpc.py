@@ -61,6 +61,8 @@ class LedgerServicer:
 
     def ListEntries(self, request, context):
         """Rows from `first`, in order, at most `page_size` (default 100, limit 1000).
+
+        Errors: INVALID_ARGUMENT (page size or first row; caller fixes it), UNAVAILABLE (caller retries).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

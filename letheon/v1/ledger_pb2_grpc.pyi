@@ -38,7 +38,10 @@ class LedgerStub:
     Errors: UNAVAILABLE (caller retries), RESOURCE_EXHAUSTED (a verification runs already).
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]
-    """Rows from `first`, in order, at most `page_size` (default 100, limit 1000)."""
+    """Rows from `first`, in order, at most `page_size` (default 100, limit 1000).
+
+    Errors: INVALID_ARGUMENT (page size or first row; caller fixes it), UNAVAILABLE (caller retries).
+    """
 
 @_typing.type_check_only
 class LedgerAsyncStub(LedgerStub):
@@ -50,7 +53,10 @@ class LedgerAsyncStub(LedgerStub):
     Errors: UNAVAILABLE (caller retries), RESOURCE_EXHAUSTED (a verification runs already).
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """Rows from `first`, in order, at most `page_size` (default 100, limit 1000)."""
+    """Rows from `first`, in order, at most `page_size` (default 100, limit 1000).
+
+    Errors: INVALID_ARGUMENT (page size or first row; caller fixes it), UNAVAILABLE (caller retries).
+    """
 
 class LedgerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -71,6 +77,9 @@ class LedgerServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ListEntriesResponse, _abc.Awaitable[_ledger_pb2.ListEntriesResponse]]:
-        """Rows from `first`, in order, at most `page_size` (default 100, limit 1000)."""
+        """Rows from `first`, in order, at most `page_size` (default 100, limit 1000).
+
+        Errors: INVALID_ARGUMENT (page size or first row; caller fixes it), UNAVAILABLE (caller retries).
+        """
 
 def add_LedgerServicer_to_server(servicer: LedgerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -76,6 +76,8 @@ class ModelsServicer:
 
     def ListModels(self, request, context):
         """Versions written out as files, newest first, at most `page_size` (default 100, limit 1000).
+
+        Errors: INVALID_ARGUMENT (page size; caller fixes it), UNAVAILABLE (caller retries).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,6 +109,8 @@ class ModelsServicer:
 
     def ListExports(self, request, context):
         """Recorded exports, newest first.
+
+        Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,10 @@ class ModelsStub:
     destroyed by an erasure, for ever; NO_SERVING_MODEL: the policy offers none now).
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
-    """Versions written out as files, newest first, at most `page_size` (default 100, limit 1000)."""
+    """Versions written out as files, newest first, at most `page_size` (default 100, limit 1000).
+
+    Errors: INVALID_ARGUMENT (page size; caller fixes it), UNAVAILABLE (caller retries).
+    """
     DownloadModel: _grpc.UnaryStreamMultiCallable[_models_pb2.DownloadModelRequest, _models_pb2.DownloadModelResponse]
     """Streams one version: a header, then chunks from `offset` to the end. A broken download is
     resumed by calling again with the version of the header and the bytes already held; the
@@ -56,7 +59,10 @@ class ModelsStub:
     erasure is open and the version still carries its subject).
     """
     ListExports: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListExportsRequest, _models_pb2.ListExportsResponse]
-    """Recorded exports, newest first."""
+    """Recorded exports, newest first.
+
+    Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+    """
 
 @_typing.type_check_only
 class ModelsAsyncStub(ModelsStub):
@@ -68,7 +74,10 @@ class ModelsAsyncStub(ModelsStub):
     destroyed by an erasure, for ever; NO_SERVING_MODEL: the policy offers none now).
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Versions written out as files, newest first, at most `page_size` (default 100, limit 1000)."""
+    """Versions written out as files, newest first, at most `page_size` (default 100, limit 1000).
+
+    Errors: INVALID_ARGUMENT (page size; caller fixes it), UNAVAILABLE (caller retries).
+    """
     DownloadModel: _aio.UnaryStreamMultiCallable[_models_pb2.DownloadModelRequest, _models_pb2.DownloadModelResponse]  # type: ignore[assignment]
     """Streams one version: a header, then chunks from `offset` to the end. A broken download is
     resumed by calling again with the version of the header and the bytes already held; the
@@ -86,7 +95,10 @@ class ModelsAsyncStub(ModelsStub):
     erasure is open and the version still carries its subject).
     """
     ListExports: _aio.UnaryUnaryMultiCallable[_models_pb2.ListExportsRequest, _models_pb2.ListExportsResponse]  # type: ignore[assignment]
-    """Recorded exports, newest first."""
+    """Recorded exports, newest first.
+
+    Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+    """
 
 class ModelsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -107,7 +119,10 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ListModelsResponse, _abc.Awaitable[_models_pb2.ListModelsResponse]]:
-        """Versions written out as files, newest first, at most `page_size` (default 100, limit 1000)."""
+        """Versions written out as files, newest first, at most `page_size` (default 100, limit 1000).
+
+        Errors: INVALID_ARGUMENT (page size; caller fixes it), UNAVAILABLE (caller retries).
+        """
 
     @_abc_1.abstractmethod
     def DownloadModel(
@@ -143,6 +158,9 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.ListExportsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ListExportsResponse, _abc.Awaitable[_models_pb2.ListExportsResponse]]:
-        """Recorded exports, newest first."""
+        """Recorded exports, newest first.
+
+        Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+        """
 
 def add_ModelsServicer_to_server(servicer: ModelsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

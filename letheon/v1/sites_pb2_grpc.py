@@ -68,7 +68,8 @@ class SitesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSite(self, request, context):
-        """Errors: INVALID_ARGUMENT, NOT_FOUND (caller stops).
+        """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE; caller stops), UNAVAILABLE
+        (caller retries with back-off).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,6 +77,8 @@ class SitesServicer:
 
     def ListSites(self, request, context):
         """All sites, oldest first. A consortium has at most some hundreds, so there are no pages.
+
+        Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

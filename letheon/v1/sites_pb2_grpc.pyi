@@ -41,9 +41,14 @@ class SitesStub:
     retries with back-off).
     """
     GetSite: _grpc.UnaryUnaryMultiCallable[_sites_pb2.GetSiteRequest, _sites_pb2.Site]
-    """Errors: INVALID_ARGUMENT, NOT_FOUND (caller stops)."""
+    """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE; caller stops), UNAVAILABLE
+    (caller retries with back-off).
+    """
     ListSites: _grpc.UnaryUnaryMultiCallable[_sites_pb2.ListSitesRequest, _sites_pb2.ListSitesResponse]
-    """All sites, oldest first. A consortium has at most some hundreds, so there are no pages."""
+    """All sites, oldest first. A consortium has at most some hundreds, so there are no pages.
+
+    Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+    """
 
 @_typing.type_check_only
 class SitesAsyncStub(SitesStub):
@@ -58,9 +63,14 @@ class SitesAsyncStub(SitesStub):
     retries with back-off).
     """
     GetSite: _aio.UnaryUnaryMultiCallable[_sites_pb2.GetSiteRequest, _sites_pb2.Site]  # type: ignore[assignment]
-    """Errors: INVALID_ARGUMENT, NOT_FOUND (caller stops)."""
+    """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE; caller stops), UNAVAILABLE
+    (caller retries with back-off).
+    """
     ListSites: _aio.UnaryUnaryMultiCallable[_sites_pb2.ListSitesRequest, _sites_pb2.ListSitesResponse]  # type: ignore[assignment]
-    """All sites, oldest first. A consortium has at most some hundreds, so there are no pages."""
+    """All sites, oldest first. A consortium has at most some hundreds, so there are no pages.
+
+    Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+    """
 
 class SitesServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -84,7 +94,9 @@ class SitesServicer(metaclass=_abc_1.ABCMeta):
         request: _sites_pb2.GetSiteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sites_pb2.Site, _abc.Awaitable[_sites_pb2.Site]]:
-        """Errors: INVALID_ARGUMENT, NOT_FOUND (caller stops)."""
+        """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE; caller stops), UNAVAILABLE
+        (caller retries with back-off).
+        """
 
     @_abc_1.abstractmethod
     def ListSites(
@@ -92,6 +104,9 @@ class SitesServicer(metaclass=_abc_1.ABCMeta):
         request: _sites_pb2.ListSitesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sites_pb2.ListSitesResponse, _abc.Awaitable[_sites_pb2.ListSitesResponse]]:
-        """All sites, oldest first. A consortium has at most some hundreds, so there are no pages."""
+        """All sites, oldest first. A consortium has at most some hundreds, so there are no pages.
+
+        Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+        """
 
 def add_SitesServicer_to_server(servicer: SitesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
