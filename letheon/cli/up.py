@@ -130,10 +130,12 @@ def _announce(federation: LocalFederation, output: Format) -> None:
                 "dir": str(federation.folder.root),
                 "logs": str(federation.folder.logs),
                 "sites": list(federation.sites),
+                "metrics": dict(federation.metrics),
             }
         )
     _say(output, f"coordinator at {federation.address}, {len(federation.sites)} agents, "
          f"logs in {federation.folder.logs}; Ctrl-C stops all of it")  # fmt: skip
+    _say(output, f"metrics of each process: {federation.folder.prometheus} names the pages")
 
 
 def _watch(federation: LocalFederation, stopped: threading.Event, output: Format) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,22 @@ def head(address: str) -> int:
     return int(status["federation"]["head_version"]) if status else -1
 
 
+def check_metrics(folder: Path, pages: dict[str, str]) -> None:
+    """Every process serves its metrics, and prometheus.yml names every page."""
+    promised = {
+        "coordinator": ["letheon_update_stage_seconds_bucket", "letheon_head_version"],
+        "calibrator": ["letheon_erasure_queue_depth"],
+        "site-2": ["letheon_agent_tasks_total"],
+    }
+    assert set(pages) == {"coordinator", "calibrator", "site-1", "site-2", "site-3"}
+    scraped = (folder / "prometheus.yml").read_text()
+    for name, page in pages.items():
+        assert page in scraped
+        with urllib.request.urlopen(f"http://{page}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        assert all(metric in text for metric in promised.get(name, ["letheon_agent_"]))
+
+
 def kill_coordinator(folder: Path) -> None:
     for pid in processes_of(folder):
         words = psutil.Process(pid).cmdline()
@@ -97,6 +114,7 @@ def test_it_trains_stops_cleanly_and_goes_on_although_the_coordinator_is_killed(
         address = document["coordinator"]
         eventually(lambda: head(address) >= 5)
         assert len(ask(address, "sites")["sites"]) == 3
+        check_metrics(folder, document["metrics"])
         assert ask(address, "ledger", "verify")["holds"]
         reached = head(address)
         process.send_signal(signal.SIGINT)

@@ -12,12 +12,13 @@ from letheon.cli.local.toml_text import TomlTable, toml_text
 HOST = "127.0.0.1"
 
 
-def write_coordinator(folder: FederationFolder, *, port: int, redis_url: str) -> Path:
+def write_coordinator(folder: FederationFolder, *, port: int, redis_url: str, metrics: str) -> Path:
     """coordinator.toml"""
     return _write(
         folder.config_of("coordinator"),
         {
             "listen": f"{HOST}:{port}",
+            "metrics_listen": metrics,
             "data_dir": folder.coordinator.absolute(),
             "federation_dir": folder.federation.absolute(),
             "redis_url": redis_url,
@@ -27,13 +28,16 @@ def write_coordinator(folder: FederationFolder, *, port: int, redis_url: str) ->
     )
 
 
-def write_calibrator(folder: FederationFolder, *, coordinator: str, redis_url: str) -> Path:
+def write_calibrator(
+    folder: FederationFolder, *, coordinator: str, redis_url: str, metrics: str
+) -> Path:
     """calibrator.toml; calibration and audit images are disjoint halves."""
     return _write(
         folder.config_of("calibrator"),
         {
             "coordinator": coordinator,
             "redis_url": redis_url,
+            "metrics_listen": metrics,
             "name": "calibrator-1",
             "state_dir": (folder.calibrator / "state").absolute(),
             "signing_key": folder.signing_key.absolute(),
@@ -48,7 +52,12 @@ def write_calibrator(folder: FederationFolder, *, coordinator: str, redis_url: s
 
 
 def write_agent(
-    folder: FederationFolder, site: str, *, coordinator: str, settings: Mapping[str, float]
+    folder: FederationFolder,
+    site: str,
+    *,
+    coordinator: str,
+    settings: Mapping[str, float],
+    metrics: str,
 ) -> Path:
     """agent.toml of one site; `settings` are keys of its training table."""
     home = folder.site(site)
@@ -58,12 +67,25 @@ def write_agent(
             "coordinator": coordinator,
             "site": site,
             "display_name": site,
+            "metrics_listen": metrics,
             "state_dir": (home / "state").absolute(),
             "data": _npz(home / RECORDS_FILE),
             "training": dict(settings),
             "poll": {"maximum_seconds": 2.0, "backoff_cap_seconds": 2.0},
         },
     )
+
+
+def write_prometheus(folder: FederationFolder, targets: Mapping[str, str]) -> Path:
+    """prometheus.yml: one job a process, scraped often because a local federation is short."""
+    jobs = "".join(
+        f"  - job_name: {name}\n    static_configs:\n      - targets: ['{target}']\n"
+        for name, target in targets.items()
+    )
+    folder.prometheus.write_text(
+        f"global:\n  scrape_interval: 2s\nscrape_configs:\n{jobs}", encoding="utf-8"
+    )
+    return folder.prometheus
 
 
 def _npz(path: Path) -> TomlTable:

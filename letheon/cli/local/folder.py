@@ -57,6 +57,11 @@ class FederationFolder:
         return self.signing_key.with_suffix(".pub.pem")
 
     @property
+    def prometheus(self) -> Path:
+        """Where the metrics of this federation are, for a Prometheus."""
+        return self.root / "prometheus.yml"
+
+    @property
     def redis(self) -> Path:
         """State of the embedded Redis."""
         return self.root / "redis"

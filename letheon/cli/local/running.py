@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import sys
 import threading
@@ -25,6 +26,7 @@ from letheon.v1 import federation_pb2
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 _LOOK_AGAIN_SECONDS = 0.1
+_LISTENING_PORTS = range(20_000, 32_000)
 # A service that ran this long was healthy: its next restart waits as briefly as its first.
 _HEALTHY_SECONDS = 30.0
 
@@ -88,6 +90,13 @@ class LocalFederation:
         self._say = say
         self._redis = EmbeddedRedis(folder.redis)
         self._kept: dict[str, _Kept] = {}
+        names = ("coordinator", "calibrator", *self.sites)
+        self._metrics = {name: f"{configs.HOST}:{free_port()}" for name in names}
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        """host:port of the metrics page of each process, by its name."""
+        return self._metrics
 
     @property
     def address(self) -> str:
@@ -110,19 +119,30 @@ class LocalFederation:
             check_port(self.port)
         self._redis.start()
         url = self._redis.url
-        path = configs.write_coordinator(self.folder, port=self.port, redis_url=url)
+        path = configs.write_coordinator(
+            self.folder, port=self.port, redis_url=url, metrics=self._metrics["coordinator"]
+        )
         self._launch("coordinator", "coordinator", path)
         self._await_coordinator()
-        path = configs.write_calibrator(self.folder, coordinator=self.address, redis_url=url)
+        path = configs.write_calibrator(
+            self.folder,
+            coordinator=self.address,
+            redis_url=url,
+            metrics=self._metrics["calibrator"],
+        )
         self._launch("calibrator", "calibrator", path)
         for number, site in enumerate(self.sites):
             if number and self._agent_start_s:
                 time.sleep(self._agent_start_s)
-            training = self._pace.settings(site)
             path = configs.write_agent(
-                self.folder, site, coordinator=self.address, settings=training
+                self.folder,
+                site,
+                coordinator=self.address,
+                settings=self._pace.settings(site),
+                metrics=self._metrics[site],
             )
             self._launch(site, "client_agent", path)
+        configs.write_prometheus(self.folder, self._metrics)
 
     def _launch(self, name: str, module: str, config: Path) -> None:
         child = Child(
@@ -253,7 +273,16 @@ def check_port(port: int) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((configs.HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on at this moment.
+
+    Not one of those the system hands to outgoing connections: until the service that is to
+    listen on it has started, such a connection could take it.
+    """
+    while True:
+        port = secrets.choice(_LISTENING_PORTS)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((configs.HOST, port))
+            except OSError:
+                continue
+            return port
