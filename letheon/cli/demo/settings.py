@@ -32,7 +32,7 @@ class DemoSettings:
     sites: int = 5
     alpha: float = 1.0
     pace_s: float = 1.5  # from one local training of a site to its next
-    before: int = 180  # until the request
+    before: int = 120  # until the request
     after: int = 60  # of retained sites, after the removal
     official_split: bool = False  # else all images are split anew
     training_images: int = 6000

@@ -66,7 +66,7 @@ def draft_of(dataset: Dataset, settings: Mapping[str, TomlTable] | None = None) 
         },
         "strategy": {
             "plugin": "fedasync",
-            "arguments": {"server_learning_rate": 0.6, "staleness": "polynomial"},
+            "arguments": {"server_learning_rate": 0.3, "staleness": "polynomial"},
         },
         **(settings or {}),
     }
