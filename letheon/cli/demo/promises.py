@@ -9,8 +9,6 @@ from letheon.cli.demo.ledger_reading import AgentReceipt, Row, Throughput
 from letheon.cli.demo.story import Told
 from letheon.v1 import erasures_pb2
 
-THROUGHPUT_AT_LEAST = 0.95
-
 
 @dataclass(frozen=True)
 class Promise:
@@ -32,7 +30,7 @@ class Counts:
     certificate_problem: str | None  # None: it was verified, or none is due
 
 
-def check(told: Told, counts: Counts) -> list[Promise]:
+def check(told: Told, counts: Counts, *, throughput_at_least: float) -> list[Promise]:
     """Every promise of this run. A FAILED erasure by a suppressing method breaks none."""
     promises = [
         Promise(
@@ -59,7 +57,7 @@ def check(told: Told, counts: Counts) -> list[Promise]:
         ),
     ]
     if counts.throughput is not None:
-        promises.append(_throughput(counts.throughput))
+        promises.append(_throughput(counts.throughput, throughput_at_least))
     return promises
 
 
@@ -72,10 +70,10 @@ def _ended(told: Told) -> Promise:
     return Promise("the erasure ends", kept, detail)
 
 
-def _throughput(measured: Throughput) -> Promise:
+def _throughput(measured: Throughput, at_least: float) -> Promise:
     return Promise(
         "the others go on",
-        measured.ratio >= THROUGHPUT_AT_LEAST,
+        measured.ratio >= at_least,
         f"{measured.during:.1f} deltas accepted during the erasure, {measured.before:.1f} in the "
-        f"{measured.window_s:.0f} s before: {measured.ratio:.2f} (at least {THROUGHPUT_AT_LEAST})",
+        f"{measured.window_s:.0f} s before: {measured.ratio:.2f} (at least {at_least})",
     )

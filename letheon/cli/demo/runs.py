@@ -123,7 +123,7 @@ def withdrawal_run(lab: Lab) -> Outcome:
     return Outcome(
         told=told,
         counts=counts,
-        promises=check(told, counts),
+        promises=check(told, counts, throughput_at_least=settings.throughput_at_least),
         series=observer.series,
         records=read_withdrawn(folder, WITHDRAWN),
         retained_deltas=len(story.ledger.deltas(without=SUBJECT)),
