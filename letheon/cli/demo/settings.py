@@ -66,7 +66,7 @@ def short(settings: DemoSettings) -> DemoSettings:
         test_images=400,
         observe_every=12,
         erasure_limit_s=120.0,
-        # Sites that train without a pause feel whatever else the machine does: a halt shows as a
-        # half or less, a few per cent say nothing.
+        # A short run's window holds few deltas and leaves its sites little pause: a halt shows as
+        # a half or less, a few per cent say nothing.
         throughput_at_least=0.8,
     )
