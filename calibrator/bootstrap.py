@@ -116,6 +116,7 @@ def _workshop(
         plan=plan,
         method=partial(build_method, config),
         laboratory=cache(partial(build_laboratory, plan, images, config.threads)),
+        has_images=images.calibration is not None and images.audit is not None,
         clock=clock,
         directory=config.state_dir,
         key=key,

@@ -33,6 +33,7 @@ class Workshop:
     plan: Plan
     method: Callable[[str], Method]  # by entry point name; raises UnknownPlugin
     laboratory: Callable[[], Laboratory]  # built when first needed: it imports torch
+    has_images: bool  # calibration and audit images are configured
     clock: Clock
     directory: Path  # for payloads on their way
     key: SigningKey

@@ -5,13 +5,17 @@ from __future__ import annotations
 from calibrator.domain.progress import Stage
 from calibrator.services.ask_before import ask_before
 from calibrator.services.job import Job, Moved, Workshop
+from letheon.errors import MethodRefused
+from letheon.unlearning.method import CALIBRATION_IMAGES
 
 
 def remove_contribution(job: Job, workshop: Workshop) -> Moved:
     """Has the coordinator remove, then asks about the version from before.
 
-    A repeat gives the recorded removal.
+    A repeat gives the recorded removal. Raises MethodRefused, before anything is changed, for a
+    method that needs images this calibrator was not given.
     """
+    _check_images(job, workshop)
     removal = workshop.coordinator.remove(job.ticket)
     ask_before(job, removal.version_before, workshop)
     progress = job.progress.model_copy(
@@ -22,3 +26,13 @@ def remove_contribution(job: Job, workshop: Workshop) -> Moved:
         }
     )
     return Moved(progress)
+
+
+def _check_images(job: Job, workshop: Workshop) -> None:
+    method = job.erasure.method
+    if CALIBRATION_IMAGES in workshop.method(method).offer.needs and not workshop.has_images:
+        raise MethodRefused(
+            f"method {method} needs calibration and audit images, and this calibrator has not both:"
+            " configure [calibration] and [audit], or ask for method removal",
+            method=method,
+        )

@@ -90,6 +90,7 @@ class Bench:
             plan=self.world.plan,
             method=lambda name: registry.build(registry.UNLEARNING, name, {}),
             laboratory=lambda: self.laboratory,
+            has_images=not self.laboratory.unequipped,
             clock=self.clock,
             directory=self.directory,
             key=self.key,

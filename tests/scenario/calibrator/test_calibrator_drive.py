@@ -163,6 +163,18 @@ def test_a_removal_asked_to_calibrate_without_images_goes_on_and_says_so(bench):
     assert len(refused) == 3
 
 
+def test_a_method_that_needs_images_is_refused_before_anything_is_changed(bench):
+    world = ScriptedCoordinator("afu_ic_rebased")
+    made = bench(world)
+    made.laboratory.unequipped = True
+
+    assert isinstance(made.run(), Failed)
+    assert "needs calibration and audit images" in world.erasure.failure
+    assert not world.erasure.HasField("removal")
+    assert not world.questions
+    assert not world.patches
+
+
 def test_a_later_removal_voids_the_work_and_the_method_starts_over(bench):
     world = ScriptedCoordinator("afu_ic_rebased")
     world.target_patch = np.full(world.layout.size, 0.01, "<f4")
