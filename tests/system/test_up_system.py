@@ -86,8 +86,8 @@ def head(address: str) -> int:
 def check_metrics(folder: Path, pages: dict[str, str]) -> None:
     """Every process serves its metrics, and prometheus.yml names every page."""
     promised = {
-        "coordinator": ["letheon_update_stage_seconds_bucket", "letheon_head_version"],
-        "calibrator": ["letheon_erasure_queue_depth"],
+        "coordinator": ["letheon_update_stage_seconds_bucket", "letheon_erasure_queue_depth"],
+        "calibrator": ["letheon_calibrator_queue_depth"],
         "site-2": ["letheon_agent_tasks_total"],
     }
     assert set(pages) == {"coordinator", "calibrator", "site-1", "site-2", "site-3"}
