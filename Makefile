@@ -22,12 +22,12 @@ help: ## this list
 .PHONY: system-deps
 system-deps: ## Debian packages that the tests use (root; a desk can do without)
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv redis-server
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv redis-server postgresql
 
 .PHONY: setup
 setup: $(BIN)/python ## virtual environment with the pinned versions; again after a new entry point
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,local,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,local,postgres,s3,dev]'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

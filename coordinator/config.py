@@ -14,6 +14,39 @@ class Database(Section):
 
     # Without one, SQLite in data_dir. Secret, because it may hold a password.
     url: SecretStr | None = None
+    pool_size: int = Field(default=8, ge=2, description="connections kept (PostgreSQL)")
+    pool_timeout_seconds: float = Field(default=10.0, gt=0, description="wait for a free one")
+    instance: str | None = Field(
+        default=None, max_length=200, description="holder of the lease; none: the host's name"
+    )
+    lease_seconds: float = Field(default=15.0, gt=0, description="of the one that may write")
+
+
+class Storage(Section):
+    """Where payloads, checkpoints, contributions and model files are kept."""
+
+    # An fsspec URL such as s3://bucket/prefix; without one, folders in data_dir.
+    url: str | None = None
+    # Arguments of the fsspec file system; secret, because they may hold a key.
+    options: dict[str, SecretStr] = Field(default_factory=dict)
+    cache_bytes: int = Field(default=8 << 30, ge=0, description="local copies of remote files")
+
+
+class Retention(Section):
+    """How long payloads are kept once nothing needs them any more."""
+
+    keep_entries: int = Field(
+        default=2000, ge=1, description="rows whose payloads are kept at least"
+    )
+
+
+class Tombstones(Section):
+    """The signed log of erasures at a second place, outside of every backup."""
+
+    path: Path | None = Field(default=None, description="the log; none: a restore is not noticed")
+    key: Path | None = Field(
+        default=None, description="Ed25519 PEM; none: tombstones.pem in data_dir"
+    )
 
 
 class Limits(Section):
@@ -22,6 +55,10 @@ class Limits(Section):
     workers: int = Field(default=32, ge=4, description="calls served at once")
     transfers: int = Field(default=16, ge=1, description="payloads travelling at once")
     transfer_retry_seconds: float = Field(default=2.0, gt=0)
+    transfers_per_site: int = Field(default=2, ge=1, description="of one site at once")
+    memory_bytes: int | None = Field(
+        default=None, gt=0, description="of the process, above which uploads wait; none: no limit"
+    )
     reserve_bytes: int = Field(default=256 << 20, ge=0, description="disk space left free")
     resume_within_seconds: float = Field(default=600.0, ge=0, description="after a cut download")
 
@@ -31,6 +68,9 @@ class Upkeep(Section):
 
     every_seconds: float = Field(default=1.0, gt=0)
     checkpoint_entries: int = Field(default=50, ge=1, description="ledger rows between two")
+    recovery_entries: int = Field(
+        default=1000, ge=1, description="rows a restart replays at most; deltas wait beyond it"
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="the newest so many")
     fold_entries: int = Field(default=32, ge=1, description="unfolded deltas of one site")
     keep_upload_days: float = Field(default=7.0, gt=0, description="unfinished ones")
@@ -68,8 +108,11 @@ class CoordinatorConfig(Section):
     log_level: str = "INFO"
     stop_seconds: float = Field(default=10.0, ge=0, description="grace for running calls")
     database: Database = Database()
+    storage: Storage = Storage()
     limits: Limits = Limits()
     upkeep: Upkeep = Upkeep()
+    retention: Retention = Retention()
+    tombstones: Tombstones = Tombstones()
     polling: Polling = Polling()
     claims: Claims = Claims()
 

@@ -89,6 +89,13 @@ class DiskBlobs:
             raise PayloadCorrupt(f"blob {sha256} no longer matches its digest", sha256=sha256)
         return view
 
+    def open(self, sha256: str) -> BinaryIO:
+        """The bytes as a file to read, not checked. Raises PayloadCorrupt if it is missing."""
+        try:
+            return self.path(sha256).open("rb")
+        except OSError as error:
+            raise PayloadCorrupt(f"blob {sha256} cannot be read", sha256=sha256) from error
+
     def destroy(self, sha256: str) -> None:
         """Removes a blob, durably."""
         with self._lock:
@@ -103,6 +110,11 @@ class DiskBlobs:
     def all(self) -> list[str]:
         """Digests of all blobs."""
         return sorted(file.name for file in self._directory.iterdir() if "." not in file.name)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every blob, by digest."""
+        files = (file for file in self._directory.iterdir() if "." not in file.name)
+        return {file.name: file.stat().st_size for file in files}
 
     def disk_bytes(self) -> int:
         """Bytes of all blobs."""

@@ -53,6 +53,7 @@ class SqlUnitOfWork:
         self.destroyed: ports.DestroyedRepository = sql_models.SqlDestroyed(connection)
         self.checkpoints: ports.CheckpointRepository = sql_models.SqlCheckpoints(connection)
         self.contributions: ports.ContributionRepository = sql_models.SqlContributions(connection)
+        self.compactions: ports.CompactionRepository = sql_models.SqlCompactions(connection)
         self.exports: ports.ExportRepository = sql_models.SqlExports(connection)
         self.federation: ports.FederationRepository = sql_models.SqlFederation(connection)
 

@@ -11,6 +11,7 @@ from coordinator.adapters import tables
 from coordinator.adapters.rows import Rows
 from coordinator.domain.model import (
     Checkpoint,
+    Compaction,
     Contribution,
     Destroyed,
     Export,
@@ -146,6 +147,23 @@ class SqlContributions:
     def all(self) -> list[Contribution]:
         """Every contribution, by site."""
         return self._rows.all(self._rows.select().order_by(tables.contributions.c.site))
+
+
+class SqlCompactions:
+    """Payloads given up behind an anchor."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._rows = Rows(connection, tables.compactions, Compaction)
+
+    def save(self, compaction: Compaction) -> None:
+        """A new compaction, or one that is finished."""
+        self._rows.save(compaction)
+
+    def all(self) -> list[Compaction]:
+        """Newest first."""
+        return self._rows.all(
+            self._rows.select().order_by(tables.compactions.c.through_entry.desc())
+        )
 
 
 class SqlExports:

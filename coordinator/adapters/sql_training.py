@@ -106,6 +106,11 @@ class SqlEntries:
             query = query.where(e.site == site)
         yield from self._connection.execute(query.distinct()).scalars()
 
+    def names_payload(self, sha256: str) -> bool:
+        """Whether any row names the payload."""
+        query = select(tables.entries.c.entry).where(tables.entries.c.payload_sha256 == sha256)
+        return self._connection.execute(query.limit(1)).first() is not None
+
     def accepted_between(self, first: int, last: int, *, without: str | None = None) -> int:
         """Number of delta and buffered entries in first..last, not counting one site's."""
         e = tables.entries.c
@@ -199,6 +204,12 @@ class SqlReceipts:
         r = tables.receipts.c
         query = select(r.sha256).where(r.outcome == Outcome.STORED)
         return set(self._rows.connection.execute(query).scalars())
+
+    def stores(self, sha256: str) -> bool:
+        """Whether an answer has this payload."""
+        r = tables.receipts.c
+        query = select(r.update_id).where(r.outcome == Outcome.STORED, r.sha256 == sha256)
+        return self._rows.connection.execute(query.limit(1)).first() is not None
 
 
 class SqlTasks:

@@ -83,6 +83,7 @@ entries = Table(
     Column("hash", _SHA, nullable=False),
     Index("entries_by_site", "site", "entry"),
     Index("entries_by_kind", "kind", "entry"),
+    Index("entries_by_payload", "payload_sha256"),
 )
 buffered = Table(
     "buffered",
@@ -259,4 +260,22 @@ exports = Table(
     Column("recipient", String(200), nullable=False),
     Column("purpose", Text, nullable=False),
     Column("exported_at", UtcTime, nullable=False),
+    Column("without", Json, nullable=False, server_default="[]"),
+)
+leadership = Table(
+    "leadership",
+    metadata,
+    Column("name", _ID, primary_key=True),
+    Column("holder", String(200), nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("lease_until", UtcTime, nullable=False),
+)
+compactions = Table(
+    "compactions",
+    metadata,
+    Column("through_entry", BigInteger, primary_key=True, autoincrement=False),
+    Column("payloads", BigInteger, nullable=False),
+    Column("freed_bytes", BigInteger, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("finished", Boolean, nullable=False),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -100,3 +100,28 @@ class Export:
     recipient: str
     purpose: str
     exported_at: datetime
+    without: list[str] = field(default_factory=list)  # sites left out of a rebuilt version
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """Payloads of rows up to an anchor were given up; the rows keep their digests.
+
+    `finished` is false from the transaction that decided it until the files are gone.
+    """
+
+    through_entry: int  # row of the anchor that stands in for them
+    payloads: int
+    freed_bytes: int
+    at: datetime
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Leadership:
+    """Which process may write; the token grows at every change of hands and fences the last."""
+
+    name: str
+    holder: str
+    token: int
+    lease_until: datetime

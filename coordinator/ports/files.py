@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 Bytes = bytes | bytearray | memoryview | mmap
 
@@ -64,9 +64,20 @@ class BlobStore(Protocol):
         """All bytes, read-only and checked. Raises PayloadCorrupt if missing or altered."""
         ...
 
-    def path(self, sha256: str) -> Path: ...
+    def adopt(self, durable: Path, sha256: str) -> None:
+        """Takes a whole, durable file of this machine in; the file is gone afterwards."""
+        ...
+
+    def open(self, sha256: str) -> BinaryIO:
+        """The bytes as a file to read, not checked. Raises PayloadCorrupt if it is missing."""
+        ...
+
     def destroy(self, sha256: str) -> None:
         """Removes a blob, durably; removing it twice is harmless."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every blob, by digest."""
         ...
 
     def all(self) -> list[str]: ...

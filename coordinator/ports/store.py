@@ -22,6 +22,7 @@ from coordinator.domain.erasure import Announcement, Attempt, Certificate, Erasu
 from coordinator.domain.model import (
     BufferedDelta,
     Checkpoint,
+    Compaction,
     Contribution,
     Destroyed,
     Export,
@@ -58,6 +59,10 @@ class EntryRepository(Protocol):
 
     def payloads(self, *, through: int, site: str | None = None) -> Iterator[str]:
         """Digests of the payloads of entries <= `through`, of one site or of all."""
+        ...
+
+    def names_payload(self, sha256: str) -> bool:
+        """Whether any row names the payload."""
         ...
 
     def accepted_between(self, first: int, last: int, *, without: str | None = None) -> int:
@@ -99,6 +104,10 @@ class ReceiptRepository(Protocol):
 
     def stored_digests(self) -> set[str]:
         """Digests of all answer payloads."""
+        ...
+
+    def stores(self, sha256: str) -> bool:
+        """Whether an answer has this payload."""
         ...
 
 
@@ -193,6 +202,13 @@ class ContributionRepository(Protocol):
     def all(self) -> list[Contribution]: ...
 
 
+class CompactionRepository(Protocol):
+    """Payloads given up behind an anchor, newest first."""
+
+    def save(self, compaction: Compaction) -> None: ...
+    def all(self) -> list[Compaction]: ...
+
+
 class ExportRepository(Protocol):
     """Recorded exports, newest first."""
 
@@ -230,6 +246,7 @@ class UnitOfWork(Protocol):
     destroyed: DestroyedRepository
     checkpoints: CheckpointRepository
     contributions: ContributionRepository
+    compactions: CompactionRepository
     exports: ExportRepository
     federation: FederationRepository
 

@@ -19,7 +19,6 @@ from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.record_attempt import record_attempt
 from coordinator.services.remove_contribution import remove_contribution
 from coordinator.services.transfer_slots import TransferSlots
-from letheon.errors import PayloadCorrupt
 from letheon.names import erasure_id, task_name
 from letheon.servicekit.transfer import read_chunks
 from letheon.v1 import erasures_pb2, erasures_pb2_grpc, models_pb2
@@ -90,11 +89,7 @@ class ErasureJobsServicer(erasures_pb2_grpc.ErasureJobsServicer):
         )
         with self.slots.take():
             size = len(self.setting.blobs.payloads.get(sha256))  # checked against its digest
-            try:
-                opened = self.setting.blobs.payloads.path(sha256).open("rb")
-            except OSError as error:
-                raise PayloadCorrupt("the answer was destroyed meanwhile", sha256=sha256) from error
-            with opened:
+            with self.setting.blobs.payloads.open(sha256) as opened:
                 header = models_pb2.Model(size_bytes=size, sha256=sha256)
                 yield models_pb2.DownloadModelResponse(header=header)
                 for chunk in read_chunks(opened, 0, size):

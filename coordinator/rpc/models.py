@@ -58,7 +58,7 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
             file = self._named(request.name)
             with (
                 self.files.reading(file, request.offset),
-                self.blobs.models.path(file.sha256).open("rb") as opened,
+                self.blobs.models.open(file.sha256) as opened,
             ):
                 yield models_pb2.DownloadModelResponse(header=self._message(file))
                 for chunk in read_chunks(opened, request.offset, file.size_bytes):

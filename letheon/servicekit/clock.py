@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from letheon.servicekit import faults
+
 
 class Clock(Protocol):
     """What a process may know about time."""
@@ -29,7 +31,8 @@ class SystemClock:
 
     def now(self) -> datetime:
         """The date and time, timezone UTC."""
-        return datetime.now(UTC)
+        now = datetime.now(UTC)
+        return now if faults.skewed is None else faults.skewed(now)
 
     def monotonic(self) -> float:
         """Seconds since some fixed moment; never goes back."""
