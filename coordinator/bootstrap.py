@@ -8,11 +8,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 from prometheus_client import CollectorRegistry
 
 from coordinator.adapters.disk_blobs import DiskBlobs, DiskStagingArea
 from coordinator.adapters.sql import SqlStore
-from coordinator.config import CoordinatorConfig
+from coordinator.config import CoordinatorConfig, Limits
 from coordinator.core import Core
 from coordinator.erasure_wiring import erasure_context, erasure_services, relay_chores
 from coordinator.metrics import Gauges, Metrics
@@ -28,7 +29,9 @@ from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.live_model import LiveModel
 from coordinator.services.maintenance import Maintenance
 from coordinator.services.model_files import ModelFiles
+from coordinator.services.payloads_in_flight import PayloadsInFlight
 from coordinator.services.presence import Presence
+from coordinator.services.receive_upload import FINAL
 from coordinator.services.sweep_leftovers import sweep_payloads, sweep_uploads
 from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.unfolded_terms import UnfoldedTerms
@@ -195,12 +198,24 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
         ),
         verify_ledger=VerifyLedger(store, blobs, live, size=size),
         presence=presence,
-        slots=TransferSlots(limits.transfers, retry_after_s=limits.transfer_retry_seconds),
+        slots=_slots(limits),
+        in_flight=PayloadsInFlight(store, payloads, refusals=FINAL),
         registry=registry,
         metrics=metrics,
         gauges=Gauges(registry, store, blobs, live, presence, clock),
         clock=clock,
         new_id=new_id,
+    )
+
+
+def _slots(limits: Limits) -> TransferSlots:
+    process = psutil.Process()
+    return TransferSlots(
+        limits.transfers,
+        retry_after_s=limits.transfer_retry_seconds,
+        per_site=limits.transfers_per_site,
+        memory_bytes=limits.memory_bytes,
+        memory_in_use=lambda: int(process.memory_info().rss),
     )
 
 

@@ -11,6 +11,7 @@ from coordinator.ports import Blobs, IdMaker, StagingArea, Store
 from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
+from coordinator.services.payloads_in_flight import PayloadsInFlight
 from coordinator.services.presence import Presence
 from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.verify_ledger import VerifyLedger
@@ -34,6 +35,7 @@ class Core:
     verify_ledger: VerifyLedger
     presence: Presence
     slots: TransferSlots
+    in_flight: PayloadsInFlight
     registry: CollectorRegistry
     metrics: Metrics
     gauges: Gauges

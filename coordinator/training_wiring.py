@@ -67,6 +67,7 @@ def receive_upload(core: Core) -> ReceiveUpload:
     return ReceiveUpload(
         store=store,
         staging=core.staging,
+        in_flight=core.in_flight,
         acceptances={
             DeltaPurpose: AcceptDelta(
                 store, live, core.strategy, meter, clock, plan.encoding, plan.max_delta_norm

@@ -225,6 +225,10 @@ class TooManyTransfers(Busy):
     """All transfer slots are taken."""
 
 
+class MemoryShort(Busy):
+    """The process is near its memory limit; nothing was begun."""
+
+
 class DiskFull(Busy):
     """There is no room for the payload."""
 

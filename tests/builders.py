@@ -81,7 +81,7 @@ def a_config(directory: Path, **overrides: Any) -> CoordinatorConfig:
         "federation_dir": directory / "federation",
         "redis_url": "redis://127.0.0.1:1/0",
         "stop_seconds": 0.2,
-        "limits": {"reserve_bytes": 0},
+        "limits": {"reserve_bytes": 0, "transfers_per_site": 16},
     }
     return CoordinatorConfig.model_validate({**fields, **overrides})
 

@@ -34,7 +34,10 @@ class Staging(Protocol):
         ...
 
     def publish(self) -> None:
-        """Makes it an immutable payload named by its digest, durable when this returns."""
+        """Makes it an immutable payload named by its digest, durable when this returns.
+
+        A row is still to name it: `PayloadsInFlight` keeps it until then.
+        """
         ...
 
     def discard(self) -> None: ...

@@ -15,8 +15,8 @@ from coordinator.services.export_model import ExportModel
 from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.transfer_slots import TransferSlots
-from letheon.errors import MalformedRequest
-from letheon.names import HEAD, SERVING, export_name, model_version
+from letheon.errors import MalformedName, MalformedRequest
+from letheon.names import HEAD, SERVING, export_name, model_version, site_id
 from letheon.servicekit.transfer import read_chunks
 from letheon.v1 import models_pb2, models_pb2_grpc
 
@@ -54,7 +54,7 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
         self, request: models_pb2.DownloadModelRequest, context: grpc.ServicerContext
     ) -> Iterator[models_pb2.DownloadModelResponse]:
         """A header, then chunks."""
-        with self.slots.take():
+        with self.slots.take(_site_of(request.reader)):
             file = self._named(request.name)
             with (
                 self.files.reading(file, request.offset),
@@ -93,3 +93,11 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
         with self.store.read() as uow:
             serving = uow.federation.get().serving_version
         return convert.model(file, serving=serving, head=self.live.position.version)
+
+
+def _site_of(reader: str) -> str | None:
+    """The site that reads, or None for somebody else."""
+    try:
+        return site_id(reader)
+    except MalformedName:
+        return None

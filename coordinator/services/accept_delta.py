@@ -9,7 +9,7 @@ from coordinator.domain.ledger_rows import follow
 from coordinator.domain.model import BufferedDelta
 from coordinator.domain.site import check_not_fenced, with_accepted_delta
 from coordinator.domain.upload import DeltaPurpose, Header, Outcome, Receipt
-from coordinator.ports import Meter, Staging, Store, UnitOfWork
+from coordinator.ports import Meter, Store, UnitOfWork
 from coordinator.services.flush_buffer import flush_if_ready
 from coordinator.services.live_model import Head, LiveModel, Position
 from coordinator.services.receive_upload import repeated
@@ -18,6 +18,7 @@ from letheon.federation.aggregation.strategy import Offer, Strategy
 from letheon.federation.ledger import Entry, EntryKind
 from letheon.federation.parameters import Vector
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class AcceptDelta:
         """Raises UnknownSite, SiteFenced, StaleEpoch or UnknownModelVersion."""
         self._check(uow, _purpose(header), self.live.position)
 
-    def accept(self, header: Header, staging: Staging, payload: Vector, norm: float) -> Receipt:
+    def accept(self, header: Header, payload: Vector, norm: float) -> Receipt:
         """Merges or buffers the delta. Raises as `check`: the epoch may have moved meanwhile."""
         purpose = _purpose(header)
         with self.live.exclusive() as head, self.store.write() as uow:
@@ -56,7 +57,7 @@ class AcceptDelta:
             receipt = _receipt(header, purpose, entry, self.encoding)
             self._write(uow, purpose, offer, entry, receipt)
             flush = flush_if_ready(uow, self.strategy, entry) if self.strategy.buffers else None
-            staging.publish()
+            reach("accept.row_written")
             entries = [entry] if flush is None else [entry, flush]
             head.commit(uow, entries, {entry.entry: payload})
         self.meter.staleness(offer.staleness)

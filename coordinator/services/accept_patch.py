@@ -9,13 +9,14 @@ from coordinator.domain.claim import check_token
 from coordinator.domain.erasure import Erasure, check_open
 from coordinator.domain.ledger_rows import follow
 from coordinator.domain.upload import Header, Outcome, PatchKind, PatchPurpose, Receipt
-from coordinator.ports import Meter, Staging, Store, UnitOfWork
+from coordinator.ports import Meter, Store, UnitOfWork
 from coordinator.services.live_model import LiveModel, Position
 from coordinator.services.receive_upload import repeated
 from letheon.errors import MalformedRequest, MalformedUpdate, PatchVoid, UnknownModelVersion
 from letheon.federation.ledger import Entry, EntryKind
 from letheon.federation.parameters import Vector
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 _ROW = {PatchKind.PATCH: EntryKind.PATCH, PatchKind.CALIBRATION: EntryKind.CALIBRATION}
@@ -38,7 +39,7 @@ class AcceptPatch:
         """Raises UnknownErasure, ErasureConcluded, ClaimLost, PatchVoid, UnknownModelVersion."""
         self._check(uow, _purpose(header), self.live.position)
 
-    def accept(self, header: Header, staging: Staging, payload: Vector, norm: float) -> Receipt:
+    def accept(self, header: Header, payload: Vector, norm: float) -> Receipt:
         """Adds the patch. Raises as `check`, or MalformedUpdate(rule=cap)."""
         purpose = _purpose(header)
         with self.live.exclusive() as head, self.store.write() as uow:
@@ -65,7 +66,7 @@ class AcceptPatch:
             uow.receipts.add(receipt)
             uow.uploads.remove(header.update_id)
             uow.federation.count("patched")
-            staging.publish()
+            reach("accept.row_written")
             head.commit(uow, [entry], {entry.entry: payload})
         _log.info(
             "patch_added",

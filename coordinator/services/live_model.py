@@ -39,6 +39,7 @@ from letheon.federation.replay import (
     removed_sites,
 )
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 
@@ -102,10 +103,12 @@ class Head:
         self.is_behind = True
         with self._meter.stage("persist"):
             uow.commit()
+        reach("ledger.committed")
         with self._meter.stage("merge"):
             for entry in entries:
                 self._take(entry, payloads or {}, merged, contribution)
         self.is_behind = False
+        reach("ledger.merged")
 
     def _take(
         self,

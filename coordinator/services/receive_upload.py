@@ -20,6 +20,7 @@ from coordinator.domain.upload import (
     check_same_bytes,
 )
 from coordinator.ports import Meter, Staging, StagingArea, Store, UnitOfWork
+from coordinator.services.payloads_in_flight import PayloadsInFlight
 from coordinator.services.transfer_slots import TransferSlots
 from letheon.errors import (
     ClaimLost,
@@ -36,6 +37,7 @@ from letheon.federation.encoding import decode, encoded_size
 from letheon.federation.parameters import Layout, Vector
 from letheon.federation.validation import check_layout, check_values
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 # What a refusal is counted as; other errors are the caller's business alone.
 _COUNTED: tuple[tuple[type[LetheonError], str], ...] = (
@@ -45,8 +47,8 @@ _COUNTED: tuple[tuple[type[LetheonError], str], ...] = (
     (StaleEpoch, "superseded"),
     (SiteFenced, "fenced"),
 )
-# After these the bytes at hand are of no use to anyone.
-_FINAL = (MalformedUpdate, DigestMismatch, StaleEpoch, SiteFenced, PatchVoid, ClaimLost)
+# After these the bytes at hand are of no use to anyone, and no row names them.
+FINAL = (MalformedUpdate, DigestMismatch, StaleEpoch, SiteFenced, PatchVoid, ClaimLost)
 
 
 class Acceptance(Protocol):
@@ -61,8 +63,8 @@ class Acceptance(Protocol):
         """Raises if a payload with this header could not be accepted now."""
         ...
 
-    def accept(self, header: Header, staging: Staging, payload: Vector, norm: float) -> Receipt:
-        """Checks again and accepts, in one transaction; publishes the staged bytes within it.
+    def accept(self, header: Header, payload: Vector, norm: float) -> Receipt:
+        """Checks again and accepts, in one transaction. The bytes are durable by now.
 
         `payload` is decoded [d], finite, its L2 norm `norm`.
         """
@@ -80,6 +82,7 @@ class ReceiveUpload:
 
     store: Store
     staging: StagingArea
+    in_flight: PayloadsInFlight
     acceptances: Mapping[type[Purpose], Acceptance]
     slots: TransferSlots
     meter: Meter
@@ -108,13 +111,13 @@ class ReceiveUpload:
             if known is not None:
                 return known
             with (
-                self.slots.take(),
+                self.slots.take(sender(header.purpose), header.size_bytes),
                 self.staging.open(header.update_id, header.size_bytes) as staging,
             ):
                 return self._receive(header, staging, chunks)
         except LetheonError as error:
             self._count(error)
-            if isinstance(error, _FINAL):
+            if isinstance(error, FINAL):
                 self._forget(header)
             raise
 
@@ -151,6 +154,7 @@ class ReceiveUpload:
             now = self.clock.now()
             uow.uploads.add(Upload(header.update_id, header.sha256, header.size_bytes, site, now))
             uow.commit()
+        reach("accept.begun")
 
     def _receive(
         self, header: Header, staging: Staging, chunks: Callable[[int], Iterator[bytes]]
@@ -167,6 +171,7 @@ class ReceiveUpload:
                     raise MalformedUpdate("more bytes than the header promised", rule="size")
                 staging.append(data)
             staging.sync()
+        reach("accept.received")
         if staging.size_bytes < header.size_bytes:
             return staging.size_bytes
         with self.meter.stage("validate"):
@@ -177,8 +182,11 @@ class ReceiveUpload:
             payload = decode(staging.view(), self.encoding)
             acceptance = self.acceptances[type(header.purpose)]
             norm = check_values(payload, self.layout, acceptance.max_norm)
-        receipt = acceptance.accept(header, staging, payload, norm)
+        reach("accept.validated")
+        with self.in_flight.published(staging, header.sha256):
+            receipt = acceptance.accept(header, payload, norm)
         self.meter.update(receipt.outcome)
+        reach("accept.answered")
         return receipt
 
     def _count(self, error: LetheonError) -> None:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from coordinator.domain.task import TaskKind
 from coordinator.domain.upload import AnswerPurpose, Header, Outcome, Receipt
-from coordinator.ports import Staging, Store, UnitOfWork
+from coordinator.ports import Store, UnitOfWork
 from coordinator.services.live_model import LiveModel
 from coordinator.services.receive_upload import repeated
 from letheon.errors import MalformedRequest, UnknownTask
 from letheon.federation.parameters import Vector
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class StoreAnswer:
                 f"tasks/{purpose.task} is no open erase task of this site", task=purpose.task
             )
 
-    def accept(self, header: Header, staging: Staging, payload: Vector, norm: float) -> Receipt:  # noqa: ARG002 (the calibrator decides what becomes of the values)
+    def accept(self, header: Header, payload: Vector, norm: float) -> Receipt:  # noqa: ARG002 (the calibrator decides what becomes of the values)
         """Binds the stored bytes to the task. Raises as `check`."""
         purpose = _purpose(header)
         with self.store.write() as uow:
@@ -58,7 +59,7 @@ class StoreAnswer:
             )
             uow.receipts.add(receipt)
             uow.uploads.remove(header.update_id)
-            staging.publish()
+            reach("accept.row_written")
             uow.commit()
         return receipt
 

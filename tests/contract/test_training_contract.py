@@ -22,6 +22,7 @@ from letheon.errors import (
     MalformedName,
     MalformedRequest,
     MalformedUpdate,
+    MemoryShort,
     OffsetMismatch,
     StaleEpoch,
     TooManyTransfers,
@@ -409,6 +410,27 @@ def test_one_transfer_too_many_is_told_when_to_come_back(tmp_path: Path) -> None
             client.push("north", a_vector(7))
         assert caught.value.retry_after_s == 7.0
         assert client.push("north", a_vector(7)).version == 1
+
+
+def test_a_site_has_so_many_transfers_and_holds_up_no_other(tmp_path: Path) -> None:
+    limits = {"limits": {"transfers_per_site": 1, "reserve_bytes": 0}}
+    with a_coordinator(tmp_path, config=limits) as (coordinator, client):
+        client.register("north", "south")
+        with coordinator.core.slots.take("north"):
+            with pytest.raises(TooManyTransfers, match="sites/north"):
+                client.push("north", a_vector(7))
+            assert client.push("south", a_vector(8)).version == 1
+        assert client.push("north", a_vector(7)).version == 2
+
+
+def test_a_process_short_of_memory_takes_no_payload(tmp_path: Path) -> None:
+    limits = {"limits": {"memory_bytes": 1, "reserve_bytes": 0}}
+    with a_coordinator(tmp_path, config=limits) as (coordinator, client):
+        client.register("north")
+        with pytest.raises(MemoryShort) as caught:
+            client.push("north", a_vector(7))
+        assert caught.value.retry_after_s > 0
+        assert coordinator.core.staging.all() == []
 
 
 def test_without_room_on_the_disk_nothing_is_taken(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_no_row_of_the_subject_follows_its_acknowledgement_under_load(bench: Ben
             except SiteFenced:
                 return
 
-    senders = [threading.Thread(target=keep_sending, args=("south", 100 + n)) for n in range(3)]
+    senders = [threading.Thread(target=keep_sending, args=("south", 100 + n)) for n in range(2)]
     for sender in senders:
         sender.start()
     while bench.position.version < 5:

@@ -1,0 +1,82 @@
+"""A payload that is published before its row: kept from sweepers, taken back after a refusal."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+from builders import a_core, a_vector, enrol, take_delta
+
+from coordinator.core import Core
+from coordinator.ports import Staging
+from letheon.errors import SiteFenced, StorageUnavailable
+from letheon.federation.encoding import encode
+
+BYTES = encode(a_vector(1), "float32")
+SHA = hashlib.sha256(BYTES).hexdigest()
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Core:
+    made = a_core(tmp_path)
+    enrol(made, "north", "south")
+    return made
+
+
+def staged(core: Core, update_id: str) -> Staging:
+    with core.staging.open(update_id, len(BYTES)) as staging:
+        staging.append(BYTES)
+    return core.staging.open(update_id, len(BYTES)).__enter__()
+
+
+def publish_and_fail(core: Core, update_id: str, error: Exception) -> None:
+    with (
+        pytest.raises(type(error)),
+        core.in_flight.published(staged(core, update_id), SHA),
+    ):
+        assert SHA in core.blobs.payloads.all()
+        raise error
+
+
+def test_a_refused_payload_is_taken_back_at_once(core: Core) -> None:
+    publish_and_fail(core, "u1", SiteFenced("fenced"))
+    assert SHA not in core.blobs.payloads.all()
+
+
+def test_after_an_unknown_outcome_it_stays_until_somebody_looks(core: Core) -> None:
+    publish_and_fail(core, "u1", StorageUnavailable("the database went away"))
+    assert SHA in core.blobs.payloads.all()
+    assert core.in_flight.remove_orphan(SHA)
+    assert SHA not in core.blobs.payloads.all()
+
+
+def test_a_payload_that_a_row_names_is_never_taken_back(core: Core) -> None:
+    take_delta(core, "north", a_vector(1))
+    publish_and_fail(core, "u2", SiteFenced("fenced"))
+    assert not core.in_flight.remove_orphan(SHA)
+    assert SHA in core.blobs.payloads.all()
+
+
+def test_nobody_sweeps_a_payload_on_its_way_to_a_row(core: Core) -> None:
+    with core.in_flight.published(staged(core, "u1"), SHA):
+        assert not core.in_flight.remove_orphan(SHA)
+    assert SHA in core.blobs.payloads.all()
+
+
+def test_one_refusal_does_not_take_the_same_bytes_of_another_upload(core: Core) -> None:
+    first_is_in, second_is_out = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with core.in_flight.published(staged(core, "u1"), SHA):
+            first_is_in.set()
+            second_is_out.wait(10)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert first_is_in.wait(10)
+    publish_and_fail(core, "u2", SiteFenced("fenced"))
+    assert SHA in core.blobs.payloads.all()
+    second_is_out.set()
+    thread.join(10)
