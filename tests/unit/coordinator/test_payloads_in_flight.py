@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from builders import a_core, a_vector, enrol, take_delta
 
 from coordinator.core import Core
-from coordinator.ports import Staging
 from letheon.errors import SiteFenced, StorageUnavailable
 from letheon.federation.encoding import encode
 
@@ -25,19 +26,22 @@ def core(tmp_path: Path) -> Core:
     return made
 
 
-def staged(core: Core, update_id: str) -> Staging:
+@contextmanager
+def publishing(core: Core, update_id: str) -> Iterator[None]:
     with core.staging.open(update_id, len(BYTES)) as staging:
         staging.append(BYTES)
-    return core.staging.open(update_id, len(BYTES)).__enter__()
+        with core.in_flight.published(staging, SHA):
+            yield
 
 
 def publish_and_fail(core: Core, update_id: str, error: Exception) -> None:
-    with (
-        pytest.raises(type(error)),
-        core.in_flight.published(staged(core, update_id), SHA),
-    ):
-        assert SHA in core.blobs.payloads.all()
-        raise error
+    def run() -> None:
+        with publishing(core, update_id):
+            assert SHA in core.blobs.payloads.all()
+            raise error
+
+    with pytest.raises(type(error)):
+        run()
 
 
 def test_a_refused_payload_is_taken_back_at_once(core: Core) -> None:
@@ -60,7 +64,7 @@ def test_a_payload_that_a_row_names_is_never_taken_back(core: Core) -> None:
 
 
 def test_nobody_sweeps_a_payload_on_its_way_to_a_row(core: Core) -> None:
-    with core.in_flight.published(staged(core, "u1"), SHA):
+    with publishing(core, "u1"):
         assert not core.in_flight.remove_orphan(SHA)
     assert SHA in core.blobs.payloads.all()
 
@@ -69,7 +73,7 @@ def test_one_refusal_does_not_take_the_same_bytes_of_another_upload(core: Core) 
     first_is_in, second_is_out = threading.Event(), threading.Event()
 
     def first() -> None:
-        with core.in_flight.published(staged(core, "u1"), SHA):
+        with publishing(core, "u1"):
             first_is_in.set()
             second_is_out.wait(10)
 
