@@ -13,19 +13,23 @@ from prometheus_client import CollectorRegistry
 
 from coordinator.adapters.disk_blobs import DiskBlobs, DiskStagingArea
 from coordinator.adapters.sql import SqlStore
+from coordinator.adapters.tombstone_file import TombstoneFile
 from coordinator.config import CoordinatorConfig, Limits
 from coordinator.core import Core
 from coordinator.erasure_wiring import erasure_context, erasure_services, relay_chores
 from coordinator.metrics import Gauges, Metrics
 from coordinator.ports import Blobs
 from coordinator.rpc.federation import FederationServicer
+from coordinator.rpc.hold import Hold
 from coordinator.rpc.ledger import LedgerServicer
 from coordinator.rpc.models import ModelsServicer
+from coordinator.rpc.recovery import RecoveryServicer
 from coordinator.services.advance_serving import AdvanceServing
 from coordinator.services.destroy_subject import finish_destructions
 from coordinator.services.export_model import ExportModel
 from coordinator.services.import_plan import import_plan
 from coordinator.services.keep_derived import KeepDerived
+from coordinator.services.keep_tombstones import KeepTombstones
 from coordinator.services.live_model import LiveModel
 from coordinator.services.maintenance import Maintenance
 from coordinator.services.model_files import ModelFiles
@@ -37,15 +41,17 @@ from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.unfolded_terms import UnfoldedTerms
 from coordinator.services.verify_ledger import VerifyLedger
 from coordinator.training_wiring import Service, training_services
-from letheon.errors import BadConfig
+from letheon.errors import BadConfig, RestoreIncomplete
 from letheon.servicekit.clock import Clock, SystemClock
 from letheon.servicekit.erasure_queue import ErasureQueue, RedisErasureQueue
 from letheon.servicekit.metrics import RpcMetrics, serve_metrics
 from letheon.servicekit.server import Server
+from letheon.servicekit.signing import SigningKey
 from letheon.v1 import (
     federation_pb2_grpc,
     ledger_pb2_grpc,
     models_pb2_grpc,
+    recovery_pb2_grpc,
 )
 
 _log = logging.getLogger(__name__)
@@ -67,13 +73,15 @@ class Coordinator:
         maintenance: Maintenance,
         relay: Maintenance,
         store: SqlStore,
+        hold: Hold,
     ) -> None:
         self.core = core
         self.address = ""
         self.metrics_address: str | None = None
         self._config, self._server = config, server
         self.maintenance, self.relay = maintenance, relay
-        self._store = store
+        self._store, self._hold = store, hold
+        hold.on_release = self._released
         self._close_metrics: Callable[[], None] = lambda: None
 
     def start(self) -> str:
@@ -82,13 +90,25 @@ class Coordinator:
             self.metrics_address, self._close_metrics = serve_metrics(
                 self._config.metrics_listen, self.core.registry
             )
-        self.address = self._server.start()
-        self.maintenance.start()
-        self.relay.start()
+        self.address = self._server.start(healthy=not self._hold.is_on)
+        if not self._hold.is_on:
+            self._begin_chores()
         if self._config.address_file is not None:
             _write_whole(self._config.address_file, self.address)
-        _log.info("serving", extra={"address": self.address, "metrics": self.metrics_address})
+        _log.info(
+            "held" if self._hold.is_on else "serving",
+            extra={"address": self.address, "metrics": self.metrics_address},
+        )
         return self.address
+
+    def _released(self) -> None:
+        self._server.report(healthy=True)
+        self._begin_chores()
+        _log.info("released")
+
+    def _begin_chores(self) -> None:
+        self.maintenance.start()
+        self.relay.start()
 
     def stop(self) -> None:
         """Refuses new calls, finishes running ones, closes in reverse order."""
@@ -108,22 +128,49 @@ def build(
     store = _open_store(config)
     core = build_core(config, store, clock or SystemClock())
     erasing = erasure_context(core, config)
-    finish_destructions(erasing)
+    hold = Hold()
+    if lacking := core.tombstones.missing():
+        hold.put_on(_restore_incomplete(len(lacking)))
+    else:
+        core.tombstones.catch_up()
+        finish_destructions(erasing)
     relay = relay_chores(core, queue or _open_queue(config), erasing, config)
     maintenance = _chores(core, config)
     services = [
         *training_services(core, config, answered=maintenance.wake),
         *reading_services(core),
         *(Service(*parts) for parts in erasure_services(core, erasing, requested=relay.wake)),
+        Service(
+            "Recovery",
+            recovery_pb2_grpc.add_RecoveryServicer_to_server,
+            RecoveryServicer(erasing, hold),
+        ),
     ]
     server = Server(
         [(service.register, service.servicer) for service in services],
         listen=config.listen,
         workers=config.limits.workers,
-        interceptors=[RpcMetrics(core.registry)],
+        interceptors=[RpcMetrics(core.registry), hold],
         service_names=[f"letheon.v1.{service.name}" for service in services],
     )
-    return Coordinator(config, core, server, maintenance, relay, store)
+    return Coordinator(config, core, server, maintenance, relay, store, hold)
+
+
+def _restore_incomplete(lacking: int) -> RestoreIncomplete:
+    reason = RestoreIncomplete(
+        f"the database is older than its tombstone log and lacks {lacking} of its erasures, as "
+        "after a backup was put back: run `letheon restore`; nothing is served before"
+    )
+    _log.error("held_for_restore", extra={"lacking": lacking})
+    return reason
+
+
+def _open_tombstones(config: CoordinatorConfig) -> TombstoneFile | None:
+    path = config.tombstones.path
+    if path is None:
+        return None
+    key = config.tombstones.key or config.data_dir / "tombstones.pem"
+    return TombstoneFile(path, SigningKey.load_or_create(key))
 
 
 def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
@@ -199,6 +246,7 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
         verify_ledger=VerifyLedger(store, blobs, live, size=size),
         presence=presence,
         slots=_slots(limits),
+        tombstones=KeepTombstones(_open_tombstones(config), store, clock),
         in_flight=PayloadsInFlight(store, payloads, refusals=FINAL),
         registry=registry,
         metrics=metrics,

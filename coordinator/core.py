@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from coordinator.metrics import Gauges, Metrics
 from coordinator.ports import Blobs, IdMaker, StagingArea, Store
 from coordinator.services.keep_derived import KeepDerived
+from coordinator.services.keep_tombstones import KeepTombstones
 from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.payloads_in_flight import PayloadsInFlight
@@ -36,6 +37,7 @@ class Core:
     presence: Presence
     slots: TransferSlots
     in_flight: PayloadsInFlight
+    tombstones: KeepTombstones
     registry: CollectorRegistry
     metrics: Metrics
     gauges: Gauges

@@ -40,6 +40,7 @@ def erasure_context(core: Core, config: CoordinatorConfig) -> ErasureContext:
         strategy=core.strategy,
         clock=core.clock,
         new_id=core.new_id,
+        tombstones=core.tombstones,
         limits=ErasureLimits(
             claim_lease=timedelta(seconds=claims.lease_seconds),
             subject_seen_within=timedelta(seconds=claims.subject_seen_seconds),

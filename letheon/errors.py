@@ -249,6 +249,10 @@ class StorageUnavailable(Unavailable):
     """The database or the store does not answer."""
 
 
+class RestoreIncomplete(Unavailable):
+    """The database is older than its tombstone log: nothing is served before `letheon restore`."""
+
+
 class CoordinatorUnreachable(Unavailable):
     """No connection to the coordinator, or no answer in time."""
 
@@ -263,6 +267,10 @@ class PayloadCorrupt(Corrupt):
 
 class LedgerBroken(Corrupt):
     """The chain or the replay does not hold; facts: entry."""
+
+
+class TombstonesBroken(Corrupt):
+    """A line of the tombstone log does not hold; facts: line."""
 
 
 class InternalFault(LetheonError):

@@ -33,6 +33,9 @@ from coordinator.ports.store import (
     UnitOfWork,
     UploadRepository,
 )
+from coordinator.ports.tombstones import (
+    TombstoneLog,
+)
 
 __all__ = [
     "AttemptRepository",
@@ -60,6 +63,7 @@ __all__ = [
     "StagingArea",
     "Store",
     "TaskRepository",
+    "TombstoneLog",
     "UnitOfWork",
     "UploadRepository",
 ]

@@ -13,6 +13,7 @@ from coordinator.services.erasure_context import ErasureContext, pin_reason
 from coordinator.services.remaining_subjects import remaining_subjects
 from coordinator.services.request_erasure import FALLBACK_PIN
 from coordinator.services.withdraw_tasks import withdraw_tasks
+from letheon.servicekit.faults import reach
 
 
 def cancel_erasure(erasure_id: str, context: ErasureContext) -> Erasure:
@@ -20,6 +21,13 @@ def cancel_erasure(erasure_id: str, context: ErasureContext) -> Erasure:
 
     Raises UnknownErasure; ErasureNotCancellable after the removal.
     """
+    cancelled = _cancelled(erasure_id, context)
+    reach("cancel.committed")
+    context.tombstones.record(cancelled)
+    return cancelled
+
+
+def _cancelled(erasure_id: str, context: ErasureContext) -> Erasure:
     now = context.clock.now()
     with context.store.write() as uow:
         erasure = uow.erasures.get(erasure_id)

@@ -6,6 +6,7 @@ from coordinator.domain.claim import Claim, check_token, renew, take
 from coordinator.domain.erasure import Erasure, ErasureState, check_open, move
 from coordinator.services.erasure_context import ErasureContext
 from letheon.errors import MalformedRequest
+from letheon.servicekit.faults import reach
 
 PROGRESS_LIMIT_BYTES = 256 * 1024
 _HOLDER_LIMIT = 200
@@ -37,6 +38,7 @@ def claim_erasure(erasure_id: str, holder: str, context: ErasureContext) -> tupl
             uow.erasures.save(erasure)
         uow.claims.save(claim)
         uow.commit()
+    reach("claim.committed")
     if is_first:
         context.observe_stage("claim", (now - erasure.fenced_at).total_seconds())
     return erasure, claim

@@ -25,6 +25,7 @@ from letheon.errors import (
     ErasureConcluded,
     MalformedRequest,
 )
+from letheon.servicekit.faults import reach
 from letheon.servicekit.signing import canonical_json, verify
 
 _log = logging.getLogger(__name__)
@@ -56,14 +57,16 @@ def conclude_erasure(
     """
     with context.store.read() as uow:
         erasure = job(uow, erasure_id, token)
-    if _ended_so(erasure, end, context):
-        return erasure
-    check_open(erasure)
-    match end:
-        case Certified(content):
-            return _certify(erasure, token, content, context)
-        case Failed(reason):
-            return _fail(erasure_id, token, reason, context)
+    if not _ended_so(erasure, end, context):
+        check_open(erasure)
+        match end:
+            case Certified(content):
+                erasure = _certify(erasure, token, content, context)
+            case Failed(reason):
+                erasure = _fail(erasure_id, token, reason, context)
+        reach("conclusion.committed")
+    context.tombstones.record(erasure)
+    return erasure
 
 
 def _ended_so(erasure: Erasure, end: Certified | Failed, context: ErasureContext) -> bool:
@@ -94,6 +97,7 @@ def _certify(erasure: Erasure, token: int, content: bytes, context: ErasureConte
             erasure=erasure.id,
         )
     destroy_marked(erasure, context)
+    reach("subject.destroyed")
     now = context.clock.now()
     with context.store.write() as uow:
         erasure = job(uow, erasure.id, token)

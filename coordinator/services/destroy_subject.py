@@ -17,6 +17,7 @@ from coordinator.ports import UnitOfWork
 from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.prove_ledger import Survey
 from letheon.errors import PatchVoid
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ def destroy_marked(erasure: Erasure, context: ErasureContext) -> None:
         context.blobs.payloads.destroy(sha256)
         if sha256 not in shared:
             context.blobs.contributions.destroy(sha256)
+    reach("subject.payloads_destroyed")
     for update_id in staged - known_uploads:
         if not context.staging.is_open(update_id):
             context.staging.discard(update_id)

@@ -12,6 +12,7 @@ from coordinator.domain.claim import check_token
 from coordinator.domain.erasure import Erasure
 from coordinator.ports import Blobs, IdMaker, StagingArea, Store, UnitOfWork
 from coordinator.services.keep_derived import KeepDerived
+from coordinator.services.keep_tombstones import KeepTombstones
 from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.presence import Presence
@@ -64,6 +65,7 @@ class ErasureContext:
     strategy: Strategy
     clock: Clock
     new_id: IdMaker
+    tombstones: KeepTombstones
     limits: ErasureLimits = field(default_factory=ErasureLimits)
     observe_stage: Callable[[str, float], None] = _observe_nothing
 

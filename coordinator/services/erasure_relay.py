@@ -14,6 +14,7 @@ from coordinator.domain.erasure import Erasure
 from coordinator.ports import Store, UnitOfWork
 from coordinator.services.erasure_context import ErasureLimits
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class ErasureRelay:
             if still_open:
                 self._announce(row.erasure)
                 done.append(row.erasure)
+                reach("relay.announced")
             # After the stream has it: a crash between the two announces once more.
             with self._store.write() as uow:
                 uow.outbox.mark_announced(row.id, self._clock.now())

@@ -37,7 +37,8 @@ class Maintenance:
         """Finishes the chore at hand and ends."""
         self._stopping = True
         self._wake.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # a coordinator that is held never started it
+            self._thread.join()
 
     def run_once(self) -> None:
         """Every chore, once. One that fails is logged and tried again next time."""

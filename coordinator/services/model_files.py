@@ -22,6 +22,7 @@ from letheon.errors import (
 )
 from letheon.federation.parameters import Vector
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 
@@ -109,12 +110,14 @@ class ModelFiles:
                 size_bytes=len(data),
                 written_at=self._clock.now(),
             )
+            reach("model.put")
             with self._store.write() as uow:
                 check_not_destroyed(uow, file.version)
                 uow.models.add(file)
                 if pin is not None:
                     uow.models.pin(file.version, pin)
                 uow.commit()
+        reach("model.recorded")
         _log.info("model_written", extra={"version": file.version, "epoch": file.epoch})
         return file
 

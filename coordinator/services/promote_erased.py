@@ -34,6 +34,7 @@ from coordinator.services.request_erasure import FALLBACK_PIN
 from coordinator.services.withdraw_tasks import withdraw_tasks
 from letheon.errors import PatchVoid
 from letheon.federation.ledger import Entry, EntryKind
+from letheon.servicekit.faults import reach
 from letheon.servicekit.signing import canonical_json
 
 
@@ -54,7 +55,9 @@ def promote_erased(
         if head.position.epoch != epoch:
             raise PatchVoid("a later removal happened: gather evidence again", epoch=epoch)
         sha256 = catch_up(proof, head, context)
+        reach("promotion.proven")
         checkpoint = context.blobs.checkpoints.put(vector_bytes(head.weights))
+        reach("promotion.checkpointed")
         with context.store.write() as uow:
             erasure = job(uow, erasure_id, token)
             check_open(erasure)

@@ -25,6 +25,7 @@ from letheon.federation.ledger import Entry, EntryKind, merges
 from letheon.federation.parameters import Vector, digest
 from letheon.federation.replay import merge_delta
 from letheon.federation.replay import remove_contribution as subtract_from
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,9 @@ def remove_contribution(erasure_id: str, token: int, context: ErasureContext) ->
         erasure, known = _remove(erasure, token, context)
     if erasure.removal is None:
         raise InternalFault(f"the removal of erasures/{erasure_id} was not recorded")
+    reach("removal.committed")
     keep_snapshots(erasure, context, known)
+    reach("removal.snapshots_kept")
     return erasure.removal
 
 
@@ -93,6 +96,7 @@ def _remove(
             if erasure.removal is not None:
                 return erasure, {}
             check_open(erasure)
+            reach("removal.drafted")
             erasure, removal = _commit(erasure, draft, head, uow, context)
     _report(erasure, removal, context)
     return erasure, {removal.version_before: draft.before, removal.version_after: draft.after}

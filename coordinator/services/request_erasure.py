@@ -30,6 +30,7 @@ from letheon.errors import (
     RequestAltered,
 )
 from letheon.federation.ledger import Entry, EntryKind
+from letheon.servicekit.faults import reach
 
 _TEXT_LIMIT = 200
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
@@ -65,34 +66,41 @@ def request_erasure(command: RequestErasure, context: ErasureContext) -> Erasure
     _check_fields(command)
     with context.store.read() as uow:
         known = _repeated(uow, command)
-    if known is not None:
-        return known
-    _check_method(command)
+    if known is None:
+        _check_method(command)
+        known = _committed(_draft(command, context, received_at), context)
+        reach("request.committed")
+    # Also for a request that is known: the call that filed it may have ended before this line.
+    context.tombstones.record(known)
+    reach("request.logged")
+    context.observe_stage("fence", (context.clock.now() - received_at).total_seconds())
+    return known
+
+
+def file_again(erasure: Erasure, context: ErasureContext) -> Erasure:
+    """An erasure that a restored database lacks, under its old id. Repeating it is harmless."""
+    now = context.clock.now()
+    return _committed(replace(erasure, fenced_at=now, state_since=now), context)
+
+
+def _committed(draft: Erasure, context: ErasureContext) -> Erasure:
+    """The erasure in the database, its subject fenced; the one of that request if there is one."""
     with context.store.write() as uow:
-        known = _repeated(uow, command)
+        known = _repeated(uow, draft)
         if known is not None:
             return known
-        if not _waiting_of(uow, command.site):
+        if not _waiting_of(uow, draft.site):
             # Without a ledger row to write, the fence does not wait for a merge that goes on.
-            return _file(command, context, uow, received_at)
+            return _file(draft, context, uow)
     with context.live.exclusive() as head, context.store.write() as uow:
-        known = _repeated(uow, command)
-        return known or _file(command, context, uow, received_at, head=head)
+        known = _repeated(uow, draft)
+        return known or _file(draft, context, uow, head=head)
 
 
-def _file(
-    command: RequestErasure,
-    context: ErasureContext,
-    uow: UnitOfWork,
-    received_at: datetime,
-    *,
-    head: Head | None = None,
-) -> Erasure:
-    site = uow.sites.get(command.site)
-    _check_not_asked_before(uow, site)
+def _draft(command: RequestErasure, context: ErasureContext, received_at: datetime) -> Erasure:
     now = context.clock.now()
     deadline = command.deadline or timedelta(days=context.plan.erasure.deadline_days)
-    erasure = Erasure(
+    return Erasure(
         id=context.new_id(),
         request_id=command.request_id,
         site=command.site,
@@ -107,6 +115,14 @@ def _file(
         deadline=received_at + deadline,
         state_since=now,
     )
+
+
+def _file(
+    erasure: Erasure, context: ErasureContext, uow: UnitOfWork, *, head: Head | None = None
+) -> Erasure:
+    now = erasure.fenced_at
+    site = uow.sites.get(erasure.site)
+    _check_not_asked_before(uow, site)
     uow.erasures.add(erasure)
     uow.sites.save(fence(site, erasure.id))
     uow.outbox.add(erasure.id, now)
@@ -115,7 +131,6 @@ def _file(
         uow.commit()
     else:
         _commit_with_void(uow, head, erasure, now)
-    context.observe_stage("fence", (context.clock.now() - received_at).total_seconds())
     return erasure
 
 
@@ -142,12 +157,12 @@ def _waiting_of(uow: UnitOfWork, site: str) -> list[BufferedDelta]:
     return [delta for delta in uow.buffered.waiting() if delta.site == site]
 
 
-def _repeated(uow: UnitOfWork, command: RequestErasure) -> Erasure | None:
-    known = uow.erasures.by_request(command.request_id)
-    if known is not None and known.site != command.site:
+def _repeated(uow: UnitOfWork, asked: RequestErasure | Erasure) -> Erasure | None:
+    known = uow.erasures.by_request(asked.request_id)
+    if known is not None and known.site != asked.site:
         raise RequestAltered(
-            f"request {command.request_id} was filed for another subject",
-            request_id=command.request_id,
+            f"request {asked.request_id} was filed for another subject",
+            request_id=asked.request_id,
         )
     return known
 

@@ -9,6 +9,7 @@ from coordinator.domain.task import AnswerKind
 from coordinator.ports import Store
 from letheon.errors import MalformedRequest, UnknownTask
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 
 @dataclass(frozen=True)
@@ -45,4 +46,5 @@ class SubmitAnswer:
                 replace(asked, answer_kind=kind, answer=answer, answered_at=self.clock.now())
             )
             uow.commit()
+        reach("answer.committed")
         self.answered()

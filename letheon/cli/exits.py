@@ -56,6 +56,7 @@ _ADVICE: tuple[tuple[type[errors.LetheonError], str], ...] = (
         errors.CoordinatorUnreachable,
         "Start one with `letheon up`, or name another with --coordinator HOST:PORT.",
     ),
+    (errors.RestoreIncomplete, "`letheon restore` files again what the backup has forgotten."),
     (errors.UnknownSite, "`letheon sites` lists the sites."),
     (errors.UnknownErasure, "`letheon erase list` lists the erasures."),
     (errors.UnknownModelVersion, "`letheon models list` lists the versions that can be had."),

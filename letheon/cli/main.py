@@ -12,7 +12,17 @@ import typer
 from typer.core import TyperGroup
 
 from letheon import __version__
-from letheon.cli import certificate, erase, federation, ledger, models, sites, status, up
+from letheon.cli import (
+    certificate,
+    erase,
+    federation,
+    ledger,
+    models,
+    restore,
+    sites,
+    status,
+    up,
+)
 from letheon.cli.exits import advice, epilog, exit_code
 from letheon.cli.screen import Format, chosen_format, console, print_document
 from letheon.errors import LetheonError
@@ -61,6 +71,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("sites")(sites.sites)
+app.command("restore")(restore.restore)
 app.add_typer(federation.app, name="federation")
 app.add_typer(models.app, name="models")
 app.add_typer(erase.app, name="erase")

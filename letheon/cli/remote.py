@@ -16,6 +16,7 @@ from letheon.v1.erasures_pb2_grpc import ErasuresStub
 from letheon.v1.federation_pb2_grpc import FederationStub
 from letheon.v1.ledger_pb2_grpc import LedgerStub
 from letheon.v1.models_pb2_grpc import ModelsStub
+from letheon.v1.recovery_pb2_grpc import RecoveryStub
 from letheon.v1.sites_pb2_grpc import SitesStub
 
 DEFAULT_COORDINATOR = "127.0.0.1:7300"
@@ -48,6 +49,7 @@ class Remote:
     erasures: ErasuresStub
     certificates: CertificatesStub
     ledger: LedgerStub
+    recovery: RecoveryStub
 
 
 @contextmanager
@@ -66,6 +68,7 @@ def connect(address: str | None) -> Iterator[Remote]:
             erasures=ErasuresStub(channel),
             certificates=CertificatesStub(channel),
             ledger=LedgerStub(channel),
+            recovery=RecoveryStub(channel),
         )
     except CoordinatorUnreachable as error:
         raise CoordinatorUnreachable(

@@ -75,8 +75,8 @@ class Server:
             (*self._service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
 
-    def start(self) -> str:
-        """Binds, serves, reports SERVING and returns the bound `host:port`.
+    def start(self, *, healthy: bool = True) -> str:
+        """Binds, serves, reports SERVING if `healthy` and returns the bound `host:port`.
 
         Raises BadConfig naming the address if it is malformed or in use.
         """
@@ -90,9 +90,14 @@ class Server:
         if bound == 0:
             raise self._taken(port)
         self._server.start()
-        for name in ("", *self._service_names):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self.report(healthy=healthy)
         return f"{host}:{bound}"
+
+    def report(self, *, healthy: bool) -> None:
+        """SERVING or NOT_SERVING, to whoever asks or watches."""
+        answers = health_pb2.HealthCheckResponse
+        for name in ("", *self._service_names):
+            self._health.set(name, answers.SERVING if healthy else answers.NOT_SERVING)
 
     def stop(self, grace_s: float = 10.0) -> None:
         """Reports NOT_SERVING, refuses new calls, gives running ones `grace_s` seconds."""
