@@ -26,6 +26,7 @@ from coordinator.services.gate_attempt import (
 from coordinator.services.promote_erased import promote_erased, removal_evidence
 from coordinator.services.prove_ledger import measure_removal, prove_ledger
 from letheon.errors import MalformedRequest, RequestAltered
+from letheon.servicekit.faults import reach
 from letheon.servicekit.signing import canonical_json
 
 _log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def _pass(erasure: Erasure, token: int, run: RunOfTheGate, context: ErasureConte
         context.keep.fold(site)
     with context.verify_ledger.held_off():
         promoted = promote_erased(erasure.id, token, run, proof, error, epoch, context)
+        reach("promotion.committed")
         destroy_marked(promoted, context)
     context.observe_stage("promote", context.clock.monotonic() - started)
     return promoted
