@@ -12,6 +12,7 @@ from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.presence import Presence
+from coordinator.services.sweep_leftovers import SweepOrphans
 from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.verify_ledger import VerifyLedger
 from letheon.federation.aggregation.strategy import Strategy
@@ -32,6 +33,7 @@ class Core:
     files: ModelFiles
     derived: KeepDerived
     verify_ledger: VerifyLedger
+    orphans: SweepOrphans
     presence: Presence
     slots: TransferSlots
     registry: CollectorRegistry

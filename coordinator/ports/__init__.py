@@ -1,9 +1,11 @@
 """What the use cases need from the outside, as protocols."""
 
 from coordinator.ports.files import (
+    ORPHAN_GRACE_S,
     Blobs,
     BlobStore,
     Bytes,
+    Marker,
     Staging,
     StagingArea,
 )
@@ -35,6 +37,7 @@ from coordinator.ports.store import (
 )
 
 __all__ = [
+    "ORPHAN_GRACE_S",
     "AttemptRepository",
     "BlobStore",
     "Blobs",
@@ -51,6 +54,7 @@ __all__ = [
     "ExportRepository",
     "FederationRepository",
     "IdMaker",
+    "Marker",
     "Meter",
     "ModelRepository",
     "Outbox",
