@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from fsspec import AbstractFileSystem
 
 from letheon.errors import BadConfig, DiskFull, StorageUnavailable
+
+_log = logging.getLogger(__name__)
 
 # A file is sent in parts of this size, four at once: so much of it is in memory, not more.
 _PART_BYTES = 8 << 20
@@ -114,7 +117,7 @@ class RemoteFolder:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Raises BadConfig for what waiting cannot mend, as a start should."""
+        """Names the place in every error; what waiting cannot mend becomes BadConfig."""
         try:
             yield
         except FileNotFoundError as error:
@@ -123,11 +126,12 @@ class RemoteFolder:
                 key="storage.url",
             ) from error
         except StorageUnavailable as error:
+            said = f"{self.place}: {error.message}: {error.__cause__}"
             if not isinstance(error.__cause__, self._denials):
-                raise
+                raise StorageUnavailable(said) from error
             raise BadConfig(
-                f"{error.message}: check storage.url and storage.options; reading, writing, "
-                "listing and deleting, with versions and unfinished uploads, must be allowed",
+                f"{said}: check storage.url and storage.options; reading, writing, listing and "
+                "deleting, with versions and unfinished uploads, must be allowed",
                 key="storage.options",
             ) from error
 
@@ -141,8 +145,13 @@ class RemoteFolder:
         except (*self._failures, *self._denials) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull("there is no room for a remote file", retry_after_s=60.0) from error
+            # The caller may be a hospital's agent: where the store is stays in the log.
+            _log.warning(
+                "object_store_failed",
+                extra={"place": self.place, "action": action, "error": f"{error}"},
+            )
             raise StorageUnavailable(
-                f"the object store {self.place} cannot {action}: {type(error).__name__}: {error}"
+                f"the object store did not {action}: {type(error).__name__}"
             ) from error
 
     def _path(self, name: str) -> str:
