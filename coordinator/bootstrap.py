@@ -172,7 +172,9 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
         mark_store(store, place.marker)
     # A payload is published inside the transaction that names it: none is in flight elsewhere.
     orphans = SweepOrphans(store, blobs, clock, in_flight=frozenset, removed=metrics.orphans)
-    orphans.at_start()
+    if place.marker is None:
+        # Elsewhere a process of another machine may be storing still: there only age counts.
+        orphans.at_start()
     size = plan.parameters.size
     live = LiveModel(store, blobs, metrics, clock, size=size)
     presence = Presence()

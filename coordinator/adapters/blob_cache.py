@@ -75,15 +75,11 @@ class BlobCache:
     def keep(self, key: str, file: Path) -> BinaryIO:
         """Takes a file in as the copy and opens it; one larger than the bound is not kept."""
         opened = file.open("rb")
-        size_bytes = os.fstat(opened.fileno()).st_size
-        with self._lock:
-            if size_bytes > self._limit_bytes:
-                file.unlink()
-                return opened
-            self._kept_bytes -= self._kept.pop(key, 0)
-            self._make_room(size_bytes)
-            file.rename(self._directory / key)
-            self._count(key, size_bytes)
+        try:
+            self._take(key, file, os.fstat(opened.fileno()).st_size)
+        except OSError:
+            opened.close()
+            raise
         return opened
 
     def drop(self, key: str) -> None:
@@ -94,6 +90,16 @@ class BlobCache:
             path.unlink(missing_ok=True)
         # Always: the copy may have been removed for room, and not durably.
         sync_directory(path.parent)
+
+    def _take(self, key: str, file: Path, size_bytes: int) -> None:
+        with self._lock:
+            if size_bytes > self._limit_bytes:
+                file.unlink()
+                return
+            self._make_room(size_bytes)
+            file.rename(self._directory / key)
+            self._kept_bytes -= self._kept.pop(key, 0)
+            self._count(key, size_bytes)
 
     def _count(self, key: str, size_bytes: int) -> None:
         self._kept[key] = size_bytes

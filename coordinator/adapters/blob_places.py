@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from letheon.errors import BadConfig
 from letheon.servicekit.clock import Clock
 
 AREAS: Final = ("payloads", "models", "checkpoints", "contributions")
+_CACHE: Final = "cache"  # folder in data_dir
 _SCHEMES: Final = ("s3", "file")
 
 
@@ -31,6 +33,7 @@ class BlobPlace:
 
 def local_place(data_dir: Path, clock: Clock) -> BlobPlace:
     """Folders of data_dir."""
+    _drop_copies(data_dir)
     return BlobPlace(_areas(lambda area: DiskBlobs(data_dir / area, clock)), None)
 
 
@@ -48,12 +51,14 @@ def configured_place(
     if not separator or scheme not in _SCHEMES:
         allowed = ", ".join(f"{known}://" for known in _SCHEMES)
         raise BadConfig(f"storage.url {url}: begin it with one of {allowed}", key="storage.url")
+    _refuse_forgotten(data_dir)
     if scheme == "file":
         if options:
             raise BadConfig("storage.options: a file:// URL has none", key="storage.options")
+        _drop_copies(data_dir)
         return _folder_place(Path(path), clock)
     cache = BlobCache(
-        data_dir / "cache", AREAS, limit_bytes=cache_bytes, reserve_bytes=reserve_bytes
+        data_dir / _CACHE, AREAS, limit_bytes=cache_bytes, reserve_bytes=reserve_bytes
     )
     return object_place(open_s3(url, options), cache, clock)
 
@@ -74,6 +79,25 @@ def _folder_place(root: Path, clock: Clock) -> BlobPlace:
             f"storage.url file://{root} cannot be used: {error.strerror}", key="storage.url"
         ) from error
     return BlobPlace(blobs, DiskMarker(root))
+
+
+def _drop_copies(data_dir: Path) -> None:
+    """Copies from when the place was remote: nobody would destroy them with their subject."""
+    if (data_dir / _CACHE).exists():
+        shutil.rmtree(data_dir / _CACHE)
+
+
+def _refuse_forgotten(data_dir: Path) -> None:
+    """Files from when the place was data_dir would outlive the erasure of their subject."""
+    for area in AREAS:
+        folder = data_dir / area
+        if folder.is_dir() and any(folder.iterdir()):
+            raise BadConfig(
+                f"storage.url is set, and {folder} still holds files: copy payloads, models, "
+                "checkpoints and contributions to the new place and remove them here, or leave "
+                "storage.url out",
+                key="storage.url",
+            )
 
 
 def _areas(open_area: Callable[[str], BlobStore]) -> Blobs:

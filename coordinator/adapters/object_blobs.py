@@ -119,7 +119,12 @@ class ObjectBlobs:
                 sha256=sha256,
             )
         self._note(sha256, size_bytes)
-        self._cache.keep(key, local).close()
+        try:
+            self._cache.keep(key, local).close()
+        except OSError as error:
+            # Such as a cache on another disk than the uploads: the object is what counts.
+            _log.warning("copy_not_kept", extra={"area": self._area, "error": error.strerror})
+            local.unlink()
 
     def _destroy(self, sha256: str) -> None:
         # The copy first: if the store does not answer, the caller repeats, and no copy is left

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 from builders import a_core
 from s3_server import SECRET, S3Server
 
-from coordinator.adapters.blob_places import configured_place
+from coordinator.adapters.blob_places import AREAS, configured_place, local_place
+from coordinator.adapters.s3_files import parse_options
 from coordinator.ports import Blobs
 from letheon.errors import BadConfig, DiskFull, StorageUnavailable
 from letheon.servicekit.clock import FakeClock
@@ -38,6 +41,15 @@ def opened(
     return configured_place(
         url, options, data, FakeClock(), cache_bytes=cache_bytes, reserve_bytes=reserve_bytes
     ).blobs
+
+
+def move_away(directory: Path) -> Path:
+    """Moves the files of a coordinator out of its data_dir, as an operator would."""
+    moved = directory / "moved"
+    moved.mkdir()
+    for area in AREAS:
+        (directory / "data" / area).rename(moved / area)
+    return moved
 
 
 def test_an_outage_is_said_to_be_one_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -207,6 +219,7 @@ def test_a_store_of_another_federation_is_refused_before_anything_changes(
     with pytest.raises(BadConfig, match="belongs to federation"):
         a_core(tmp_path / "second", config={"storage": storage})
     a_core(tmp_path / "third")
+    move_away(tmp_path / "third")
     with pytest.raises(BadConfig, match="belongs to federation"):
         a_core(tmp_path / "third", config={"storage": storage})
     assert first.blobs.payloads.all() == before
@@ -217,8 +230,63 @@ def test_a_store_of_another_federation_is_refused_before_anything_changes(
 def test_a_store_without_this_federation_s_files_is_refused(tmp_path: Path) -> None:
     a_core(tmp_path)
     empty = {"url": f"file://{tmp_path / 'empty'}"}
+    with pytest.raises(BadConfig, match="payloads still holds files"):
+        a_core(tmp_path, config={"storage": empty})
+    moved = move_away(tmp_path)
     with pytest.raises(BadConfig, match="does not hold the files of this federation"):
         a_core(tmp_path, config={"storage": empty})
+    core = a_core(tmp_path, config={"storage": {"url": f"file://{moved}"}})
+    assert core.live.position.version == 0
+
+
+def test_copies_of_a_remote_store_do_not_outlive_it(s3: S3Server, tmp_path: Path) -> None:
+    bucket = s3.new_bucket()
+    opened(f"s3://{bucket}", s3.options(), tmp_path).payloads.put(DATA)
+    assert (tmp_path / "cache" / "payloads" / SHA).exists()
+    local_place(tmp_path, FakeClock())
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_copy_that_cannot_be_kept_does_not_fail_what_was_stored(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    other = Path("/dev/shm")  # noqa: S108
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    blobs = opened(f"s3://{s3.new_bucket()}", s3.options(), tmp_path).payloads
+    with tempfile.TemporaryDirectory(dir=other) as elsewhere:
+        upload = Path(elsewhere) / "upload.part"
+        upload.write_bytes(DATA)
+        blobs.adopt(upload, SHA)
+        assert not upload.exists()
+    assert bytes(blobs.get(SHA)) == DATA
+
+
+def test_options_are_text_and_the_others_are_read_as_json() -> None:
+    options = {
+        "key": "12345",
+        "secret": "true",
+        "anon": "false",
+        "max_concurrency": "3",
+        "client_kwargs": '{"region_name": "eu-central-1"}',
+        "s3_additional_kwargs": "not json",
+    }
+    assert parse_options(options) == {
+        "key": "12345",
+        "secret": "true",
+        "anon": False,
+        "max_concurrency": 3,
+        "client_kwargs": {"region_name": "eu-central-1"},
+        "s3_additional_kwargs": "not json",
+    }
+
+
+def test_without_s3fs_the_sentence_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(BadConfig, match=r"pip install 'letheon\[s3\]'"):
+        opened("s3://bucket", {}, tmp_path)
 
 
 def test_a_start_that_was_killed_before_its_mark_goes_on(tmp_path: Path) -> None:
