@@ -11,20 +11,21 @@ from pathlib import Path
 import psutil
 from prometheus_client import CollectorRegistry
 
-from coordinator.adapters.disk_blobs import DiskBlobs, DiskStagingArea
+from coordinator.adapters.blob_places import BlobPlace, configured_place, local_place
+from coordinator.adapters.disk_blobs import DiskStagingArea
 from coordinator.adapters.sql import SqlStore
 from coordinator.adapters.tombstone_file import TombstoneFile
 from coordinator.config import CoordinatorConfig, Limits
 from coordinator.core import Core
 from coordinator.erasure_wiring import erasure_context, erasure_services, relay_chores
 from coordinator.metrics import Gauges, Metrics
-from coordinator.ports import Blobs
 from coordinator.rpc.federation import FederationServicer
 from coordinator.rpc.hold import Hold
 from coordinator.rpc.ledger import LedgerServicer
 from coordinator.rpc.models import ModelsServicer
 from coordinator.rpc.recovery import RecoveryServicer
 from coordinator.services.advance_serving import AdvanceServing
+from coordinator.services.check_store import check_store_belongs, mark_store
 from coordinator.services.destroy_subject import finish_destructions
 from coordinator.services.export_model import ExportModel
 from coordinator.services.import_plan import import_plan
@@ -36,7 +37,7 @@ from coordinator.services.model_files import ModelFiles
 from coordinator.services.payloads_in_flight import PayloadsInFlight
 from coordinator.services.presence import Presence
 from coordinator.services.receive_upload import FINAL
-from coordinator.services.sweep_leftovers import sweep_payloads, sweep_uploads
+from coordinator.services.sweep_leftovers import SweepOrphans, sweep_uploads
 from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.unfolded_terms import UnfoldedTerms
 from coordinator.services.verify_ledger import VerifyLedger
@@ -196,7 +197,9 @@ def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
                 core.staging,
                 core.clock,
                 keep=timedelta(days=config.upkeep.keep_upload_days),
+                removed=core.metrics.orphans,
             ),
+            "orphans": core.orphans.if_due,
             "gauges": core.gauges.refresh,
         },
         core.clock,
@@ -209,11 +212,21 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
     registry = CollectorRegistry()
     metrics = Metrics(registry, clock)
     data, limits, upkeep = config.data_dir, config.limits, config.upkeep
-    payloads = DiskBlobs(data / "payloads")
-    blobs = _open_blobs(data, payloads)
-    staging = DiskStagingArea(data / "uploads", payloads, reserve_bytes=limits.reserve_bytes)
+    place = _open_blobs(config, clock)
+    blobs = place.blobs
+    staging = DiskStagingArea(data / "uploads", blobs.payloads, reserve_bytes=limits.reserve_bytes)
+    if place.marker is not None:
+        check_store_belongs(store, blobs, place.marker)
     plan = import_plan(store, blobs, clock, new_id, directory=config.federation_dir)
-    sweep_payloads(store, payloads)
+    if place.marker is not None:
+        mark_store(store, place.marker)
+    in_flight = PayloadsInFlight(store, blobs.payloads, refusals=FINAL)
+    orphans = SweepOrphans(
+        store, blobs, clock, in_flight=in_flight.digests, removed=metrics.orphans
+    )
+    if place.marker is None:
+        # Elsewhere a process of another machine may be storing still: there only age counts.
+        orphans.at_start()
     size = plan.parameters.size
     live = LiveModel(store, blobs, metrics, clock, size=size)
     presence = Presence()
@@ -244,10 +257,11 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
             unfolded=UnfoldedTerms(store, count_to=upkeep.fold_entries),
         ),
         verify_ledger=VerifyLedger(store, blobs, live, size=size),
+        orphans=orphans,
         presence=presence,
         slots=_slots(limits),
         tombstones=KeepTombstones(_open_tombstones(config), store, clock),
-        in_flight=PayloadsInFlight(store, payloads, refusals=FINAL),
+        in_flight=in_flight,
         registry=registry,
         metrics=metrics,
         gauges=Gauges(registry, store, blobs, live, presence, clock),
@@ -267,12 +281,17 @@ def _slots(limits: Limits) -> TransferSlots:
     )
 
 
-def _open_blobs(data: Path, payloads: DiskBlobs) -> Blobs:
-    return Blobs(
-        payloads=payloads,
-        models=DiskBlobs(data / "models"),
-        checkpoints=DiskBlobs(data / "checkpoints"),
-        contributions=DiskBlobs(data / "contributions"),
+def _open_blobs(config: CoordinatorConfig, clock: Clock) -> BlobPlace:
+    storage = config.storage
+    if storage.url is None:
+        return local_place(config.data_dir, clock)
+    return configured_place(
+        storage.url,
+        {name: value.get_secret_value() for name, value in storage.options.items()},
+        config.data_dir,
+        clock,
+        cache_bytes=storage.cache_bytes,
+        reserve_bytes=config.limits.reserve_bytes,
     )
 
 

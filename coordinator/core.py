@@ -14,6 +14,7 @@ from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.payloads_in_flight import PayloadsInFlight
 from coordinator.services.presence import Presence
+from coordinator.services.sweep_leftovers import SweepOrphans
 from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.verify_ledger import VerifyLedger
 from letheon.federation.aggregation.strategy import Strategy
@@ -34,6 +35,7 @@ class Core:
     files: ModelFiles
     derived: KeepDerived
     verify_ledger: VerifyLedger
+    orphans: SweepOrphans
     presence: Presence
     slots: TransferSlots
     in_flight: PayloadsInFlight

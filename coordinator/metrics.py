@@ -26,6 +26,7 @@ ERASURE_STAGES = (
     "total",  # requested to concluded
 )
 OUTCOMES = ("merged", "buffered", "stored", "superseded", "rejected", "fenced", "voided")
+ORPHAN_AREAS = ("payloads", "models", "checkpoints", "contributions", "uploads")
 _STAGE_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 _ERASURE_BUCKETS_S = (0.003, 0.01, 0.03, 0.1, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400, 604800)
 _STALENESS_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
@@ -64,6 +65,14 @@ class Metrics:
             "Verifications of the ledger that did not hold.",
             registry=registry,
         )
+        self._orphans = Counter(
+            "letheon_orphans_removed",
+            "Files that no row named, by area.",
+            ("area",),
+            registry=registry,
+        )
+        for area in ORPHAN_AREAS:
+            self._orphans.labels(area)
         for stage in STAGES:
             self._stages.labels(stage)
         for outcome in OUTCOMES:
@@ -89,6 +98,10 @@ class Metrics:
     def erasure_stage(self, stage: str, seconds: float) -> None:
         """An erasure went through a stage in that long."""
         self._erasure_stages.labels(stage).observe(seconds)
+
+    def orphans(self, area: str, count: int) -> None:
+        """So many files without a row were removed."""
+        self._orphans.labels(area).inc(count)
 
 
 class Gauges:

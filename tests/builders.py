@@ -201,13 +201,19 @@ def a_coordinator(
         coordinator.stop()
 
 
-def a_core(directory: Path, *, plan: Plan | None = None, clock: Clock | None = None) -> Core:
+def a_core(
+    directory: Path,
+    *,
+    plan: Plan | None = None,
+    clock: Clock | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Core:
     """The stores, plan and head of a coordinator, without a server. Building it again recovers."""
     if not (directory / "federation" / "plan.json").exists():
         a_federation(directory / "federation", plan)
-    config = a_config(directory)
-    config.data_dir.mkdir(parents=True, exist_ok=True)
-    return build_core(config, SqlStore(config.database_url), clock or FakeClock())
+    settings = a_config(directory, **(config or {}))
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return build_core(settings, SqlStore(settings.database_url), clock or FakeClock())
 
 
 def a_site(name: str = "north", **overrides: Any) -> Site:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,6 +195,7 @@ def a_running_federation(
     plan: Plan | None = None,
     clock: Clock | None = None,
     queue: MemoryErasureQueue | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Iterator[Federation]:
     """Entering it again on the same folder is a restart."""
     known = directory / "federation" / "plan.json"
@@ -204,8 +205,9 @@ def a_running_federation(
     else:
         plan = a_federation(directory / "federation", plan)
     queue = queue or MemoryErasureQueue()
-    config = a_config(directory, upkeep={"every_seconds": 3600.0, "keep_models": 100})
-    coordinator = build(config, clock=clock, queue=queue)
+    upkeep = {"every_seconds": 3600.0, "keep_models": 100}
+    settings = a_config(directory, **{"upkeep": upkeep, **(config or {})})
+    coordinator = build(settings, clock=clock, queue=queue)
     client = Client(coordinator.start(), plan)
     client.register(*sites)
     try:

@@ -6,6 +6,7 @@ fsync of the folder. A crash leaves a file of the right name or none.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -17,12 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from coordinator.adapters.recent_puts import RecentPuts
 from letheon.errors import DiskFull, PayloadCorrupt, UploadBusy
+from letheon.servicekit.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from coordinator.ports import Bytes
+    from coordinator.ports import BlobStore, Bytes
 
 _READ_BYTES = 4 << 20
 _REMEMBERED_HASHES = 256  # uploads whose hash goes on without reading the prefix again
@@ -40,8 +43,9 @@ def sync_directory(directory: Path) -> None:
 class DiskBlobs:
     """One folder of blobs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clock: Clock | None = None) -> None:
         self._directory = directory
+        self._recent = RecentPuts(clock or SystemClock())
         directory.mkdir(parents=True, exist_ok=True)
         for unfinished in directory.glob("*.new-*"):
             unfinished.unlink()
@@ -55,9 +59,11 @@ class DiskBlobs:
     def put(self, data: Bytes) -> str:
         """Stores bytes durably, answers their digest."""
         sha256 = hashlib.sha256(data).hexdigest()
-        if self.path(sha256).exists():
-            return sha256
-        unfinished = self._directory / f"{sha256}.new-{threading.get_ident()}"
+        with self._lock:
+            if self.path(sha256).exists():
+                self._recent.note(sha256)
+                return sha256
+        unfinished = self._unfinished(sha256)
         try:
             with unfinished.open("wb") as file:
                 file.write(data)
@@ -66,17 +72,41 @@ class DiskBlobs:
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             raise DiskFull(f"a blob cannot be written: {error.strerror}") from error
-        self.adopt(unfinished, sha256)
+        self._name(unfinished, sha256)
         return sha256
 
     def adopt(self, durable: Path, sha256: str) -> None:
-        """Gives a whole, durable file of the same file system its name."""
+        """Gives a whole, durable file its name; one of another file system is copied first."""
+        try:
+            self._name(durable, sha256)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._name(self._copied(durable, sha256), sha256)
+            durable.unlink()
+
+    def _unfinished(self, sha256: str) -> Path:
+        return self._directory / f"{sha256}.new-{threading.get_ident()}"
+
+    def _name(self, durable: Path, sha256: str) -> None:
         size = durable.stat().st_size
         with self._lock:
             known = self.path(sha256).exists()
             durable.rename(self.path(sha256))
             self._bytes += 0 if known else size
+            self._recent.note(sha256)
         sync_directory(self._directory)
+
+    def _copied(self, durable: Path, sha256: str) -> Path:
+        copy = self._unfinished(sha256)
+        try:
+            shutil.copyfile(durable, copy)
+            with copy.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            copy.unlink(missing_ok=True)
+            raise DiskFull(f"a blob cannot be written: {error.strerror}") from error
+        return copy
 
     def get(self, sha256: str) -> mmap.mmap:
         """All bytes, read-only and checked. Raises PayloadCorrupt."""
@@ -99,13 +129,25 @@ class DiskBlobs:
     def destroy(self, sha256: str) -> None:
         """Removes a blob, durably."""
         with self._lock:
-            try:
-                size = self.path(sha256).stat().st_size
-                self.path(sha256).unlink()
-            except FileNotFoundError:
-                return
-            self._bytes -= size
+            self._unlink(sha256)
         sync_directory(self._directory)
+
+    def destroy_orphan(self, sha256: str) -> bool:
+        """Removes a blob, durably, unless it was stored of late."""
+        with self._lock:
+            if sha256 in self._recent:
+                return False
+            self._unlink(sha256)
+        sync_directory(self._directory)
+        return True
+
+    def _unlink(self, sha256: str) -> None:
+        try:
+            size = self.path(sha256).stat().st_size
+            self.path(sha256).unlink()
+        except FileNotFoundError:
+            return
+        self._bytes -= size
 
     def all(self) -> list[str]:
         """Digests of all blobs."""
@@ -124,7 +166,7 @@ class DiskBlobs:
 class DiskStaging:
     """One growing file, unbuffered; made by `DiskStagingArea.open`."""
 
-    def __init__(self, file: BinaryIO, path: Path, hasher: _Hash, payloads: DiskBlobs) -> None:
+    def __init__(self, file: BinaryIO, path: Path, hasher: _Hash, payloads: BlobStore) -> None:
         self._file = file
         self._path = path
         self._payloads = payloads
@@ -176,9 +218,9 @@ class DiskStaging:
 
 
 class DiskStagingArea:
-    """The folder of uploads under way, on the file system of the payloads."""
+    """The folder of uploads under way; best on the file system of local payloads."""
 
-    def __init__(self, directory: Path, payloads: DiskBlobs, *, reserve_bytes: int) -> None:
+    def __init__(self, directory: Path, payloads: BlobStore, *, reserve_bytes: int) -> None:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._payloads = payloads
@@ -220,6 +262,14 @@ class DiskStagingArea:
     def discard(self, update_id: str) -> None:
         """Removes an upload's file."""
         self._path(update_id).unlink(missing_ok=True)
+
+    def discard_idle(self, update_id: str) -> bool:
+        """Removes an upload's file unless a stream holds it."""
+        with self._lock:
+            if update_id in self._open:
+                return False
+            self._path(update_id).unlink(missing_ok=True)
+        return True
 
     def all(self) -> list[str]:
         """Update ids."""

@@ -1,9 +1,11 @@
 """What the use cases need from the outside, as protocols."""
 
 from coordinator.ports.files import (
+    ORPHAN_GRACE_S,
     Blobs,
     BlobStore,
     Bytes,
+    Marker,
     Staging,
     StagingArea,
 )
@@ -38,6 +40,7 @@ from coordinator.ports.tombstones import (
 )
 
 __all__ = [
+    "ORPHAN_GRACE_S",
     "AttemptRepository",
     "BlobStore",
     "Blobs",
@@ -54,6 +57,7 @@ __all__ = [
     "ExportRepository",
     "FederationRepository",
     "IdMaker",
+    "Marker",
     "Meter",
     "ModelRepository",
     "Outbox",

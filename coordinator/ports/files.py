@@ -7,9 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 Bytes = bytes | bytearray | memoryview | mmap
+
+# Longer than any transaction takes from storing a blob to committing the row that names it.
+ORPHAN_GRACE_S: Final = 3600.0
 
 
 class Staging(Protocol):
@@ -53,11 +56,19 @@ class StagingArea(Protocol):
     def committed_bytes(self, update_id: str) -> int: ...
     def is_open(self, update_id: str) -> bool: ...
     def discard(self, update_id: str) -> None: ...
+    def discard_idle(self, update_id: str) -> bool:
+        """Removes the file unless a stream holds it; answers whether it may be forgotten."""
+        ...
+
     def all(self) -> list[str]: ...
 
 
 class BlobStore(Protocol):
-    """Immutable files named by their sha256, durable once `put` returns."""
+    """Immutable files named by their sha256, durable once `put` returns.
+
+    Every method raises StorageUnavailable when a remote store does not answer; those that need
+    room on this machine raise DiskFull.
+    """
 
     def put(self, data: Bytes) -> str:
         """Stores bytes, answers their digest."""
@@ -79,12 +90,36 @@ class BlobStore(Protocol):
         """Removes a blob, durably; removing it twice is harmless."""
         ...
 
+    def destroy_orphan(self, sha256: str) -> bool:
+        """As `destroy`, unless this process stored it within ORPHAN_GRACE_S; says whether.
+
+        A blob stored anew at the same moment is either seen and left, or stored after this.
+        """
+        ...
+
     def sizes(self) -> dict[str, int]:
         """Bytes of every blob, by digest."""
         ...
 
     def all(self) -> list[str]: ...
     def disk_bytes(self) -> int: ...
+
+
+class Marker(Protocol):
+    """A small file at the root of a store, which says whose it is."""
+
+    @property
+    def place(self) -> str:
+        """Where the store is, for a person."""
+        ...
+
+    def read(self) -> bytes | None:
+        """What it says; None if there is none."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Whole and durable when this returns."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -96,7 +131,15 @@ class Blobs:
     checkpoints: BlobStore
     contributions: BlobStore
 
+    def areas(self) -> dict[str, BlobStore]:
+        """Every area by its name."""
+        return {
+            "payloads": self.payloads,
+            "models": self.models,
+            "checkpoints": self.checkpoints,
+            "contributions": self.contributions,
+        }
+
     def disk_bytes(self) -> int:
         """Bytes held by all areas."""
-        areas = (self.payloads, self.models, self.checkpoints, self.contributions)
-        return sum(area.disk_bytes() for area in areas)
+        return sum(area.disk_bytes() for area in self.areas().values())

@@ -111,8 +111,7 @@ def destroy_marked(erasure: Erasure, context: ErasureContext) -> None:
             context.blobs.contributions.destroy(sha256)
     reach("subject.payloads_destroyed")
     for update_id in staged - known_uploads:
-        if not context.staging.is_open(update_id):
-            context.staging.discard(update_id)
+        context.staging.discard_idle(update_id)
     for part in gone:
         _destroy_versions(Versions(part.first_version, part.last_version), context)
     _log.info("subject_destroyed", extra={"erasure": erasure.id, "payloads": len(marked)})
@@ -128,33 +127,18 @@ def finish_destructions(context: ErasureContext) -> list[str]:
         ]
     for erasure in promoted:
         destroy_marked(erasure, context)
-    _sweep_derived(context)
     return [erasure.id for erasure in promoted]
 
 
-def _sweep_derived(context: ErasureContext) -> None:
-    """Destroys derived files that no row names: a crash before a commit leaves such.
-
-    Only at the start: later, a file without a row may be one whose row is about to be written.
-    """
-    with context.store.read() as uow:
-        checkpoints = uow.checkpoints.all()
-        contributions = _used_contributions(uow)
-        for checkpoint in checkpoints:
-            if checkpoint.is_anchor:
-                contributions |= set(_kept_by(uow, checkpoint).values())
-        for erasure in uow.erasures.open():
-            contributions |= _contributions(uow, erasure)
-        models = {file.sha256 for file in uow.models.newest()}
-    named = {checkpoint.sha256 for checkpoint in checkpoints}
-    areas = (
-        (context.blobs.checkpoints, named),
-        (context.blobs.contributions, contributions),
-        (context.blobs.models, models),
-    )
-    for area, used in areas:
-        for sha256 in set(area.all()) - used:
-            area.destroy(sha256)
+def named_contributions(uow: UnitOfWork) -> set[str]:
+    """Digests of the stored sums that are still needed: all others are leftovers."""
+    named = _used_contributions(uow)
+    for checkpoint in uow.checkpoints.all():
+        if checkpoint.is_anchor:
+            named |= set(_kept_by(uow, checkpoint).values())
+    for erasure in uow.erasures.open():
+        named |= _contributions(uow, erasure)
+    return named
 
 
 def _contributions(uow: UnitOfWork, erasure: Erasure) -> set[str]:

@@ -53,13 +53,10 @@ class PayloadsInFlight:
                 if not self._in_flight[sha256]:
                     del self._in_flight[sha256]
 
-    def remove_orphan(self, sha256: str) -> bool:
-        """Removes a payload that no row names and no upload is about to; whether it did."""
+    def digests(self) -> frozenset[str]:
+        """Payloads whose row may be on its way."""
         with self._lock:
-            if self._in_flight[sha256] or self._is_named(sha256):
-                return False
-            self._payloads.destroy(sha256)
-            return True
+            return frozenset(self._in_flight)
 
     def _remove_if_last(self, sha256: str) -> None:
         if self._in_flight[sha256] == 1 and not self._is_named(sha256):
