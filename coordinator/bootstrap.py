@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from coordinator.adapters.blob_places import BlobPlace, configured_place, local_place
-from coordinator.adapters.disk_blobs import DiskStagingArea
+from coordinator.adapters.disk_staging import DiskStagingArea
 from coordinator.adapters.sql import SqlStore
 from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
@@ -164,7 +164,12 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
     data, limits, upkeep = config.data_dir, config.limits, config.upkeep
     place = _open_blobs(config, clock)
     blobs = place.blobs
-    staging = DiskStagingArea(data / "uploads", blobs.payloads, reserve_bytes=limits.reserve_bytes)
+    staging = DiskStagingArea(
+        data / "uploads",
+        blobs.payloads,
+        reserve_bytes=limits.reserve_bytes,
+        free_up=place.free_up,
+    )
     if place.marker is not None:
         check_store_belongs(store, blobs, place.marker)
     plan = import_plan(store, blobs, clock, new_id, directory=config.federation_dir)

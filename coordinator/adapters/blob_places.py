@@ -28,13 +28,14 @@ class BlobPlace:
     """The areas and, if the place is not data_dir itself, the file that says whose it is."""
 
     blobs: Blobs
-    marker: Marker | None
+    marker: Marker | None = None
+    free_up: Callable[[int], None] | None = None  # gives so many bytes of this disk back
 
 
 def local_place(data_dir: Path, clock: Clock) -> BlobPlace:
     """Folders of data_dir."""
     _drop_copies(data_dir)
-    return BlobPlace(_areas(lambda area: DiskBlobs(data_dir / area, clock)), None)
+    return BlobPlace(_areas(lambda area: DiskBlobs(data_dir / area, clock)))
 
 
 def configured_place(
@@ -66,7 +67,7 @@ def configured_place(
 def object_place(remote: RemoteFolder, cache: BlobCache, clock: Clock) -> BlobPlace:
     """Objects of a remote folder."""
     blobs = _areas(lambda area: ObjectBlobs(remote, area, cache, clock))
-    return BlobPlace(blobs, ObjectMarker(remote))
+    return BlobPlace(blobs, ObjectMarker(remote), cache.free_up)
 
 
 def _folder_place(root: Path, clock: Clock) -> BlobPlace:
