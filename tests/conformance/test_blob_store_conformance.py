@@ -99,7 +99,7 @@ def _in_memory(data: Path, copies: Path, clock: FakeClock) -> Iterator[Place]:
 
 
 def _on_s3(server: S3Server, data: Path, copies: Path, clock: FakeClock) -> Place:
-    bucket, client = server.new_bucket(), server.client()
+    bucket, client = server.new_bucket(), server.client
     key = "some/prefix/payloads/"
 
     def raw(sha256: str) -> bytes | None:
