@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from coordinator.adapters.blob_cache import BlobCache
-from coordinator.adapters.disk_blobs import DiskBlobs
+from coordinator.adapters.disk_blobs import DiskBlobs, is_digest
 from coordinator.adapters.object_blobs import ObjectBlobs
 from coordinator.adapters.remote_folder import RemoteFolder
 from coordinator.adapters.s3_files import open_s3
@@ -92,7 +92,7 @@ def _refuse_forgotten(data_dir: Path) -> None:
     """Files from when the place was data_dir would outlive the erasure of their subject."""
     for area in AREAS:
         folder = data_dir / area
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(is_digest(file.name) for file in folder.iterdir()):
             raise BadConfig(
                 f"storage.url is set, and {folder} still holds files: copy payloads, models, "
                 "checkpoints and contributions to the new place and remove them here, or leave "

@@ -10,10 +10,12 @@ import errno
 import hashlib
 import mmap
 import os
+import re
 import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from coordinator.adapters.recent_puts import RecentPuts
 from letheon.errors import DiskFull, PayloadCorrupt
@@ -21,6 +23,13 @@ from letheon.servicekit.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     from coordinator.ports import Bytes
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def is_digest(name: str) -> bool:
+    """Whether a file of that name is a blob: anything else in the folder is somebody else's."""
+    return _DIGEST.fullmatch(name) is not None
 
 
 def sync_directory(directory: Path) -> None:
@@ -42,7 +51,7 @@ class DiskBlobs:
         for unfinished in directory.glob("*.new-*"):
             unfinished.unlink()
         self._lock = threading.Lock()
-        self._bytes = sum(file.stat().st_size for file in directory.iterdir())
+        self._bytes = sum(self.sizes().values())
 
     def path(self, sha256: str) -> Path:
         """Where a blob is or would be."""
@@ -143,12 +152,15 @@ class DiskBlobs:
 
     def all(self) -> list[str]:
         """Digests of all blobs."""
-        return sorted(file.name for file in self._directory.iterdir() if "." not in file.name)
+        return sorted(file.name for file in self._directory.iterdir() if is_digest(file.name))
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every blob, by digest."""
-        files = (file for file in self._directory.iterdir() if "." not in file.name)
-        return {file.name: file.stat().st_size for file in files}
+        found: dict[str, int] = {}
+        for sha256 in self.all():
+            with suppress(FileNotFoundError):  # destroyed meanwhile
+                found[sha256] = self.path(sha256).stat().st_size
+        return found
 
     def disk_bytes(self) -> int:
         """Bytes of all blobs."""

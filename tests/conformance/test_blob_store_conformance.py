@@ -182,6 +182,14 @@ def test_a_missing_blob_is_said_to_be_missing(place: Place) -> None:
         blobs.open(SHA)
 
 
+def test_what_somebody_else_put_there_is_no_blob(place: Place) -> None:
+    blobs = place.open()
+    blobs.put(DATA)
+    place.overwrite("README", b"hello")
+    assert place.open().all() == [SHA]
+    assert place.open().disk_bytes() == len(DATA)
+
+
 def test_a_destroyed_blob_leaves_no_byte_here_or_there(place: Place) -> None:
     blobs = place.open()
     blobs.put(DATA)
