@@ -238,7 +238,7 @@ def test_an_orphan_stored_anew_while_it_is_removed_is_not_lost(place: Place) -> 
         data = DATA + bytes([i])
         sha256 = blobs.put(data)
         place.clock.advance(ORPHAN_GRACE_S)
-        together = threading.Barrier(2, timeout=10)
+        together = threading.Barrier(2, timeout=60)
 
         def sweep(sha256: str = sha256, together: threading.Barrier = together) -> None:
             together.wait()

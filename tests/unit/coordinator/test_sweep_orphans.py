@@ -122,7 +122,7 @@ def test_deltas_sent_again_while_their_orphans_are_swept_are_all_kept(
     clock.advance(ROUND_S)
     core.orphans.if_due()
     clock.advance(ORPHAN_GRACE_S)
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=60)
 
     def sweep() -> None:
         together.wait()
