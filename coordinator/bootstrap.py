@@ -12,7 +12,7 @@ import psutil
 from prometheus_client import CollectorRegistry
 
 from coordinator.adapters.blob_places import BlobPlace, configured_place, local_place
-from coordinator.adapters.disk_blobs import DiskStagingArea
+from coordinator.adapters.disk_staging import DiskStagingArea
 from coordinator.adapters.sql import SqlStore
 from coordinator.adapters.tombstone_file import TombstoneFile
 from coordinator.config import CoordinatorConfig, Limits
@@ -214,7 +214,12 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
     data, limits, upkeep = config.data_dir, config.limits, config.upkeep
     place = _open_blobs(config, clock)
     blobs = place.blobs
-    staging = DiskStagingArea(data / "uploads", blobs.payloads, reserve_bytes=limits.reserve_bytes)
+    staging = DiskStagingArea(
+        data / "uploads",
+        blobs.payloads,
+        reserve_bytes=limits.reserve_bytes,
+        free_up=place.free_up,
+    )
     if place.marker is not None:
         check_store_belongs(store, blobs, place.marker)
     plan = import_plan(store, blobs, clock, new_id, directory=config.federation_dir)

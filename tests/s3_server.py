@@ -8,6 +8,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import boto3
@@ -53,6 +54,7 @@ class S3Server:
             "client_kwargs": json.dumps({"region_name": REGION}),
         }
 
+    @cached_property  # making one takes longer than most tests
     def client(self) -> Any:
         """A client of another library, to look at the bucket and to damage it."""
         return boto3.client(
@@ -67,7 +69,7 @@ class S3Server:
     def new_bucket(self, *, versioned: bool = False) -> str:
         """The name of a fresh, empty bucket."""
         name = f"letheon-{uuid.uuid4().hex}"
-        client = self.client()
+        client = self.client
         client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
         if versioned:
             client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
@@ -76,7 +78,7 @@ class S3Server:
     def keys(self, bucket: str) -> set[str]:
         """Every object of a bucket."""
         return {
-            one["Key"] for one in self.client().list_objects_v2(Bucket=bucket).get("Contents", ())
+            one["Key"] for one in self.client.list_objects_v2(Bucket=bucket).get("Contents", ())
         }
 
     @contextmanager

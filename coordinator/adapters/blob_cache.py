@@ -60,8 +60,8 @@ class BlobCache:
         """
         with self._lock:
             self._make_room(self._incoming_bytes + size_bytes)
-            free = shutil.disk_usage(self._directory).free
-            if free - self._incoming_bytes - size_bytes < self._reserve_bytes:
+            self._evict(self._shortage_bytes(size_bytes))
+            if self._shortage_bytes(size_bytes) > 0:
                 raise DiskFull("there is no room for a copy of a remote file", retry_after_s=60.0)
             self._incoming_bytes += size_bytes
         unfinished = self._directory / f"{key}.new-{uuid.uuid4().hex}"
@@ -91,6 +91,11 @@ class BlobCache:
         # Always: the copy may have been removed for room, and not durably.
         sync_directory(path.parent)
 
+    def free_up(self, size_bytes: int) -> None:
+        """Removes copies of so many bytes, for somebody who needs the room more."""
+        with self._lock:
+            self._evict(size_bytes)
+
     def _take(self, key: str, file: Path, size_bytes: int) -> None:
         with self._lock:
             if size_bytes > self._limit_bytes:
@@ -106,10 +111,20 @@ class BlobCache:
         self._kept_bytes += size_bytes
 
     def _make_room(self, size_bytes: int) -> None:
-        while self._kept and self._kept_bytes + size_bytes > self._limit_bytes:
+        self._evict(self._kept_bytes + size_bytes - self._limit_bytes)
+
+    def _shortage_bytes(self, size_bytes: int) -> int:
+        """What the disk lacks for so much more; zero or less if it lacks nothing."""
+        free = shutil.disk_usage(self._directory).free
+        return self._reserve_bytes + self._incoming_bytes + size_bytes - free
+
+    def _evict(self, size_bytes: int) -> None:
+        """The least recently read go until so many bytes are free, or none is left."""
+        while self._kept and size_bytes > 0:
             key, freed = self._kept.popitem(last=False)
             (self._directory / key).unlink(missing_ok=True)
             self._kept_bytes -= freed
+            size_bytes -= freed
 
     def _look_around(self) -> None:
         """What an earlier process left: whole copies are used again."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from coordinator.adapters.blob_cache import BlobCache
-from coordinator.adapters.disk_blobs import DiskBlobs
+from coordinator.adapters.disk_blobs import DiskBlobs, is_digest
 from coordinator.adapters.object_blobs import ObjectBlobs
 from coordinator.adapters.remote_folder import RemoteFolder
 from coordinator.adapters.s3_files import open_s3
@@ -28,13 +28,14 @@ class BlobPlace:
     """The areas and, if the place is not data_dir itself, the file that says whose it is."""
 
     blobs: Blobs
-    marker: Marker | None
+    marker: Marker | None = None
+    free_up: Callable[[int], None] | None = None  # gives so many bytes of this disk back
 
 
 def local_place(data_dir: Path, clock: Clock) -> BlobPlace:
     """Folders of data_dir."""
     _drop_copies(data_dir)
-    return BlobPlace(_areas(lambda area: DiskBlobs(data_dir / area, clock)), None)
+    return BlobPlace(_areas(lambda area: DiskBlobs(data_dir / area, clock)))
 
 
 def configured_place(
@@ -66,7 +67,7 @@ def configured_place(
 def object_place(remote: RemoteFolder, cache: BlobCache, clock: Clock) -> BlobPlace:
     """Objects of a remote folder."""
     blobs = _areas(lambda area: ObjectBlobs(remote, area, cache, clock))
-    return BlobPlace(blobs, ObjectMarker(remote))
+    return BlobPlace(blobs, ObjectMarker(remote), cache.free_up)
 
 
 def _folder_place(root: Path, clock: Clock) -> BlobPlace:
@@ -91,7 +92,7 @@ def _refuse_forgotten(data_dir: Path) -> None:
     """Files from when the place was data_dir would outlive the erasure of their subject."""
     for area in AREAS:
         folder = data_dir / area
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(is_digest(file.name) for file in folder.iterdir()):
             raise BadConfig(
                 f"storage.url is set, and {folder} still holds files: copy payloads, models, "
                 "checkpoints and contributions to the new place and remove them here, or leave "

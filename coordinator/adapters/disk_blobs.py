@@ -1,4 +1,4 @@
-"""Immutable files named by their sha256, and the growing files of uploads.
+"""Immutable files named by their sha256.
 
 A file appears under its name only when it is whole and durable: written elsewhere, fsync, rename,
 fsync of the folder. A crash leaves a file of the right name or none.
@@ -10,25 +10,26 @@ import errno
 import hashlib
 import mmap
 import os
+import re
 import shutil
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from coordinator.adapters.recent_puts import RecentPuts
-from letheon.errors import DiskFull, PayloadCorrupt, UploadBusy
+from letheon.errors import DiskFull, PayloadCorrupt
 from letheon.servicekit.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
-    from hashlib import _Hash
+    from coordinator.ports import Bytes
 
-    from coordinator.ports import BlobStore, Bytes
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
-_READ_BYTES = 4 << 20
-_REMEMBERED_HASHES = 256  # uploads whose hash goes on without reading the prefix again
+
+def is_digest(name: str) -> bool:
+    """Whether a file of that name is a blob: anything else in the folder is somebody else's."""
+    return _DIGEST.fullmatch(name) is not None
 
 
 def sync_directory(directory: Path) -> None:
@@ -50,7 +51,7 @@ class DiskBlobs:
         for unfinished in directory.glob("*.new-*"):
             unfinished.unlink()
         self._lock = threading.Lock()
-        self._bytes = sum(file.stat().st_size for file in directory.iterdir())
+        self._bytes = sum(self.sizes().values())
 
     def path(self, sha256: str) -> Path:
         """Where a blob is or would be."""
@@ -151,157 +152,16 @@ class DiskBlobs:
 
     def all(self) -> list[str]:
         """Digests of all blobs."""
-        return sorted(file.name for file in self._directory.iterdir() if "." not in file.name)
+        return sorted(file.name for file in self._directory.iterdir() if is_digest(file.name))
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every blob, by digest."""
-        files = (file for file in self._directory.iterdir() if "." not in file.name)
-        return {file.name: file.stat().st_size for file in files}
+        found: dict[str, int] = {}
+        for sha256 in self.all():
+            with suppress(FileNotFoundError):  # destroyed meanwhile
+                found[sha256] = self.path(sha256).stat().st_size
+        return found
 
     def disk_bytes(self) -> int:
         """Bytes of all blobs."""
         return self._bytes
-
-
-class DiskStaging:
-    """One growing file, unbuffered; made by `DiskStagingArea.open`."""
-
-    def __init__(self, file: BinaryIO, path: Path, hasher: _Hash, payloads: BlobStore) -> None:
-        self._file = file
-        self._path = path
-        self._payloads = payloads
-        self.hasher = hasher
-        self._size = file.seek(0, os.SEEK_END)
-        self.is_done = False
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes so far."""
-        return self._size
-
-    def append(self, data: bytes) -> None:
-        """Adds bytes at the end. Raises DiskFull."""
-        try:
-            written = self._file.write(data)
-        except OSError as error:
-            raise DiskFull(f"the upload cannot be written: {error.strerror}") from error
-        if written != len(data):
-            raise DiskFull("the upload cannot be written: the disk took a part of it only")
-        self.hasher.update(data)
-        self._size += len(data)
-
-    def sync(self) -> None:
-        """Makes everything appended durable."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise DiskFull(f"the upload cannot be made durable: {error.strerror}") from error
-
-    def digest(self) -> str:
-        """sha256, hex, of all bytes so far."""
-        return self.hasher.hexdigest()
-
-    def view(self) -> mmap.mmap:
-        """All bytes, read-only."""
-        return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    def publish(self) -> None:
-        """Makes it a payload."""
-        self.sync()
-        self._payloads.adopt(self._path, self.digest())
-        self.is_done = True
-
-    def discard(self) -> None:
-        """Removes the file."""
-        self._path.unlink(missing_ok=True)
-        self.is_done = True
-
-
-class DiskStagingArea:
-    """The folder of uploads under way; best on the file system of local payloads."""
-
-    def __init__(self, directory: Path, payloads: BlobStore, *, reserve_bytes: int) -> None:
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-        self._payloads = payloads
-        self._reserve_bytes = reserve_bytes
-        self._lock = threading.Lock()
-        self._open: dict[str, int] = {}  # update id -> bytes still to come
-        self._hashers: OrderedDict[str, tuple[int, _Hash]] = OrderedDict()
-
-    @contextmanager
-    def open(self, update_id: str, size_bytes: int) -> Iterator[DiskStaging]:
-        """The file of an upload, for one stream. What it wrote is durable when it leaves."""
-        self._reserve(update_id, size_bytes - self.committed_bytes(update_id))
-        path = self._path(update_id)
-        try:
-            with path.open("a+b", buffering=0) as file:
-                staging = DiskStaging(file, path, self._hasher(update_id, path), self._payloads)
-                try:
-                    yield staging
-                finally:
-                    if not staging.is_done:
-                        staging.sync()
-                        self._remember(update_id, staging)
-        finally:
-            with self._lock:
-                del self._open[update_id]
-
-    def committed_bytes(self, update_id: str) -> int:
-        """Durable size of an upload; of one being written, what is there now."""
-        try:
-            return self._path(update_id).stat().st_size
-        except FileNotFoundError:
-            return 0
-
-    def is_open(self, update_id: str) -> bool:
-        """Whether a stream writes it."""
-        with self._lock:
-            return update_id in self._open
-
-    def discard(self, update_id: str) -> None:
-        """Removes an upload's file."""
-        self._path(update_id).unlink(missing_ok=True)
-
-    def discard_idle(self, update_id: str) -> bool:
-        """Removes an upload's file unless a stream holds it."""
-        with self._lock:
-            if update_id in self._open:
-                return False
-            self._path(update_id).unlink(missing_ok=True)
-        return True
-
-    def all(self) -> list[str]:
-        """Update ids."""
-        return sorted(file.stem for file in self._directory.glob("*.part"))
-
-    def _path(self, update_id: str) -> Path:
-        return self._directory / f"{update_id}.part"
-
-    def _reserve(self, update_id: str, missing_bytes: int) -> None:
-        with self._lock:
-            if update_id in self._open:
-                raise UploadBusy(f"another stream writes {update_id}", update_id=update_id)
-            free = shutil.disk_usage(self._directory).free
-            if free - sum(self._open.values()) - missing_bytes < self._reserve_bytes:
-                raise DiskFull("there is no room for the payload", retry_after_s=60.0)
-            self._open[update_id] = max(0, missing_bytes)
-
-    def _hasher(self, update_id: str, path: Path) -> _Hash:
-        """The hash of what is there; read again only if this process did not write it."""
-        size = path.stat().st_size
-        with self._lock:
-            remembered = self._hashers.pop(update_id, None)
-        if remembered is not None and remembered[0] == size:
-            return remembered[1]
-        hasher = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_READ_BYTES):
-                hasher.update(block)
-        return hasher
-
-    def _remember(self, update_id: str, staging: DiskStaging) -> None:
-        with self._lock:
-            self._hashers[update_id] = (staging.size_bytes, staging.hasher)
-            while len(self._hashers) > _REMEMBERED_HASHES:
-                self._hashers.popitem(last=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from coordinator.adapters.blob_cache import BlobCache
+from coordinator.adapters.disk_blobs import is_digest
 from coordinator.adapters.recent_puts import RecentPuts
 from coordinator.adapters.remote_folder import RemoteFolder
 from coordinator.ports import Bytes
@@ -87,7 +88,8 @@ class ObjectBlobs:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every object, by digest, as the store lists them now."""
-        return self._remote.sizes(self._area)
+        found = self._remote.sizes(self._area)
+        return {name: size for name, size in found.items() if is_digest(name)}
 
     def all(self) -> list[str]:
         """Digests of all objects."""

@@ -99,7 +99,7 @@ def _in_memory(data: Path, copies: Path, clock: FakeClock) -> Iterator[Place]:
 
 
 def _on_s3(server: S3Server, data: Path, copies: Path, clock: FakeClock) -> Place:
-    bucket, client = server.new_bucket(), server.client()
+    bucket, client = server.new_bucket(), server.client
     key = "some/prefix/payloads/"
 
     def raw(sha256: str) -> bytes | None:
@@ -182,6 +182,14 @@ def test_a_missing_blob_is_said_to_be_missing(place: Place) -> None:
         blobs.open(SHA)
 
 
+def test_what_somebody_else_put_there_is_no_blob(place: Place) -> None:
+    blobs = place.open()
+    blobs.put(DATA)
+    place.overwrite("README", b"hello")
+    assert place.open().all() == [SHA]
+    assert place.open().disk_bytes() == len(DATA)
+
+
 def test_a_destroyed_blob_leaves_no_byte_here_or_there(place: Place) -> None:
     blobs = place.open()
     blobs.put(DATA)
@@ -230,7 +238,7 @@ def test_an_orphan_stored_anew_while_it_is_removed_is_not_lost(place: Place) -> 
         data = DATA + bytes([i])
         sha256 = blobs.put(data)
         place.clock.advance(ORPHAN_GRACE_S)
-        together = threading.Barrier(2, timeout=10)
+        together = threading.Barrier(2, timeout=60)
 
         def sweep(sha256: str = sha256, together: threading.Barrier = together) -> None:
             together.wait()

@@ -128,13 +128,13 @@ def test_a_large_file_travels_in_parts(s3: S3Server, tmp_path: Path) -> None:
     blobs = opened(f"s3://{bucket}", s3.options(), tmp_path, cache_bytes=0).payloads
     large = bytes(20 << 20) + DATA
     sha256 = blobs.put(large)
-    tag = s3.client().head_object(Bucket=bucket, Key=f"payloads/{sha256}")["ETag"]
+    tag = s3.client.head_object(Bucket=bucket, Key=f"payloads/{sha256}")["ETag"]
     assert tag.endswith('-3"')
     assert len(blobs.get(sha256)) == len(large)
 
 
 def test_parts_that_a_crash_left_are_gone_after_the_start(s3: S3Server, tmp_path: Path) -> None:
-    bucket, client = s3.new_bucket(), s3.client()
+    bucket, client = s3.new_bucket(), s3.client
     begun = client.create_multipart_upload(Bucket=bucket, Key=f"own/payloads/{SHA}")
     client.upload_part(
         Bucket=bucket,
@@ -152,7 +152,7 @@ def test_parts_that_a_crash_left_are_gone_after_the_start(s3: S3Server, tmp_path
 def test_a_destroyed_blob_leaves_no_version_in_a_versioned_bucket(
     s3: S3Server, tmp_path: Path
 ) -> None:
-    bucket, client = s3.new_bucket(versioned=True), s3.client()
+    bucket, client = s3.new_bucket(versioned=True), s3.client
     blobs = opened(f"s3://{bucket}", s3.options(), tmp_path).payloads
     blobs.put(DATA)
     client.delete_object(Bucket=bucket, Key=f"payloads/{SHA}")

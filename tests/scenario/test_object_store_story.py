@@ -76,6 +76,10 @@ def test_a_federation_lives_in_a_bucket_and_an_erasure_empties_it(
         job = federation.job(federation.request("south").name)
         job.remove()
         federation.train("north", "west", seed=60)
+        s3.stop()
+        with pytest.raises(StorageUnavailable):
+            job.passes()
+        s3.start()
         job.passes()
         done = job.certify(SigningKey.load_or_create(tmp_path / "key.pem"))
         assert done.state == erasures_pb2.Erasure.CERTIFIED

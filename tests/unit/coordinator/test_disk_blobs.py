@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.adapters.disk_blobs import DiskBlobs, DiskStagingArea
+from coordinator.adapters.disk_blobs import DiskBlobs
+from coordinator.adapters.disk_staging import DiskStagingArea
 from letheon.errors import DiskFull, UploadBusy
 
 DATA = bytes(range(256)) * 8
