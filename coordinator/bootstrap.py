@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from coordinator.adapters.data_dir import check_federation, locked
 from coordinator.adapters.disk_blobs import DiskBlobs, DiskStagingArea
 from coordinator.adapters.sql import SqlStore
 from coordinator.config import CoordinatorConfig
@@ -23,6 +27,7 @@ from coordinator.rpc.models import ModelsServicer
 from coordinator.services.advance_serving import AdvanceServing
 from coordinator.services.destroy_subject import finish_destructions
 from coordinator.services.export_model import ExportModel
+from coordinator.services.hold_leadership import HoldLeadership
 from coordinator.services.import_plan import import_plan
 from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.live_model import LiveModel
@@ -34,7 +39,7 @@ from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.unfolded_terms import UnfoldedTerms
 from coordinator.services.verify_ledger import VerifyLedger
 from coordinator.training_wiring import Service, training_services
-from letheon.errors import BadConfig
+from letheon.errors import BadConfig, LetheonError
 from letheon.servicekit.clock import Clock, SystemClock
 from letheon.servicekit.erasure_queue import ErasureQueue, RedisErasureQueue
 from letheon.servicekit.metrics import RpcMetrics, serve_metrics
@@ -63,14 +68,15 @@ class Coordinator:
         server: Server,
         maintenance: Maintenance,
         relay: Maintenance,
-        store: SqlStore,
+        leadership: HoldLeadership,
+        opened: ExitStack,
     ) -> None:
         self.core = core
         self.address = ""
         self.metrics_address: str | None = None
         self._config, self._server = config, server
         self.maintenance, self.relay = maintenance, relay
-        self._store = store
+        self.leadership, self._opened = leadership, opened
         self._close_metrics: Callable[[], None] = lambda: None
 
     def start(self) -> str:
@@ -92,35 +98,63 @@ class Coordinator:
         self._server.stop(self._config.stop_seconds)
         self.relay.stop()
         self.maintenance.stop()
-        self.core.presence.save(self._store)
+        try:
+            self.core.presence.save(self.core.store)
+        except LetheonError as error:
+            _log.warning("presence_not_saved", extra={"reason": error.reason})
         self._close_metrics()
-        self._store.close()
+        self._opened.close()
         _log.info("stopped")
 
 
 def build(
-    config: CoordinatorConfig, *, clock: Clock | None = None, queue: ErasureQueue | None = None
+    config: CoordinatorConfig,
+    *,
+    clock: Clock | None = None,
+    queue: ErasureQueue | None = None,
+    ending: threading.Event | None = None,
 ) -> Coordinator:
-    """The whole graph. Raises BadConfig, or StorageUnavailable if the database is down."""
-    store = _open_store(config)
-    core = build_core(config, store, clock or SystemClock())
-    erasing = erasure_context(core, config)
-    finish_destructions(erasing)
-    relay = relay_chores(core, queue or _open_queue(config), erasing, config)
-    maintenance = _chores(core, config)
-    services = [
-        *training_services(core, config, answered=maintenance.wake),
-        *reading_services(core),
-        *(Service(*parts) for parts in erasure_services(core, erasing, requested=relay.wake)),
-    ]
-    server = Server(
-        [(service.register, service.servicer) for service in services],
-        listen=config.listen,
-        workers=config.limits.workers,
-        interceptors=[RpcMetrics(core.registry)],
-        service_names=[f"letheon.v1.{service.name}" for service in services],
+    """The whole graph, once this process may write. Sets `ending` when it may no longer.
+
+    Raises BadConfig; DatabaseCorrupt; StorageUnavailable if the database is down; LeadershipHeld
+    if `ending` is set while another process may write.
+    """
+    with ExitStack() as opened:
+        opened.enter_context(locked(config.data_dir))
+        store = opened.enter_context(closing(open_store(config)))
+        leadership = _leadership(config, store, clock or SystemClock(), ending or threading.Event())
+        leadership.start()
+        opened.callback(leadership.stop)
+        core = build_core(config, store, clock or SystemClock())
+        erasing = erasure_context(core, config)
+        finish_destructions(erasing)
+        relay = relay_chores(core, queue or _open_queue(config), erasing, config)
+        maintenance = _chores(core, config)
+        services = [
+            *training_services(core, config, answered=maintenance.wake),
+            *reading_services(core),
+            *(Service(*parts) for parts in erasure_services(core, erasing, requested=relay.wake)),
+        ]
+        server = Server(
+            [(service.register, service.servicer) for service in services],
+            listen=config.listen,
+            workers=config.limits.workers,
+            interceptors=[RpcMetrics(core.registry)],
+            service_names=[f"letheon.v1.{service.name}" for service in services],
+        )
+        return Coordinator(config, core, server, maintenance, relay, leadership, opened.pop_all())
+
+
+def _leadership(
+    config: CoordinatorConfig, store: SqlStore, clock: Clock, ending: threading.Event
+) -> HoldLeadership:
+    return HoldLeadership(
+        store,
+        clock,
+        holder=config.database.instance or socket.gethostname(),
+        lease=timedelta(seconds=config.database.lease_seconds),
+        ending=ending,
     )
-    return Coordinator(config, core, server, maintenance, relay, store)
 
 
 def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
@@ -162,7 +196,10 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
     payloads = DiskBlobs(data / "payloads")
     blobs = _open_blobs(data, payloads)
     staging = DiskStagingArea(data / "uploads", payloads, reserve_bytes=limits.reserve_bytes)
+    # Before anything is swept: files of another federation would look like nobody's.
+    _check_federation(data, store)
     plan = import_plan(store, blobs, clock, new_id, directory=config.federation_dir)
+    _check_federation(data, store)
     sweep_payloads(store, payloads)
     size = plan.parameters.size
     live = LiveModel(store, blobs, metrics, clock, size=size)
@@ -232,14 +269,20 @@ def reading_services(core: Core) -> list[Service]:
     ]
 
 
-def _open_store(config: CoordinatorConfig) -> SqlStore:
-    try:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadConfig(
-            f"data_dir {config.data_dir} cannot be made: {error.strerror}", key="data_dir"
-        ) from error
-    return SqlStore(config.database_url)
+def open_store(config: CoordinatorConfig) -> SqlStore:
+    """The database, migrated. Raises BadConfig, DatabaseCorrupt or StorageUnavailable."""
+    database = config.database
+    return SqlStore(
+        config.database_url,
+        pool_size=database.pool_size,
+        pool_timeout_s=database.pool_timeout_seconds,
+    )
+
+
+def _check_federation(data: Path, store: SqlStore) -> None:
+    with store.read() as uow:
+        row = uow.federation.find()
+    check_federation(data, None if row is None else row.id)
 
 
 def _open_queue(config: CoordinatorConfig) -> ErasureQueue:

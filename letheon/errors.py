@@ -233,6 +233,14 @@ class ClaimHeld(Busy):
     """Another calibrator holds the claim."""
 
 
+class LeadershipHeld(Busy):
+    """Another coordinator may write; facts: holder."""
+
+
+class DatabaseBusy(Busy):
+    """Every connection to the database is in use."""
+
+
 class VerificationRunning(Busy):
     """A verification of the ledger runs already."""
 
@@ -245,6 +253,10 @@ class StorageUnavailable(Unavailable):
     """The database or the store does not answer."""
 
 
+class LeadershipLost(Unavailable):
+    """Another coordinator has taken over; this one ends. Facts: holder."""
+
+
 class CoordinatorUnreachable(Unavailable):
     """No connection to the coordinator, or no answer in time."""
 
@@ -255,6 +267,10 @@ class Corrupt(LetheonError):
 
 class PayloadCorrupt(Corrupt):
     """A payload or model file no longer matches its digest."""
+
+
+class DatabaseCorrupt(Corrupt):
+    """The database is not what was written to it; a human restores a backup."""
 
 
 class LedgerBroken(Corrupt):

@@ -14,8 +14,7 @@ import google_crc32c
 import grpc
 import numpy as np
 
-from coordinator.adapters.sql import SqlStore
-from coordinator.bootstrap import Coordinator, build, build_core
+from coordinator.bootstrap import Coordinator, build, build_core, open_store
 from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
 from coordinator.domain.erasure import Erasure, ErasureState, Level
@@ -201,13 +200,24 @@ def a_coordinator(
         coordinator.stop()
 
 
-def a_core(directory: Path, *, plan: Plan | None = None, clock: Clock | None = None) -> Core:
+def a_core(
+    directory: Path,
+    *,
+    plan: Plan | None = None,
+    clock: Clock | None = None,
+    database_url: str | None = None,
+) -> Core:
     """The stores, plan and head of a coordinator, without a server. Building it again recovers."""
     if not (directory / "federation" / "plan.json").exists():
         a_federation(directory / "federation", plan)
-    config = a_config(directory)
+    config = a_config(directory, **on_database(database_url))
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    return build_core(config, SqlStore(config.database_url), clock or FakeClock())
+    return build_core(config, open_store(config), clock or FakeClock())
+
+
+def on_database(url: str | None) -> dict[str, Any]:
+    """The part of a configuration that names a database; None: SQLite in data_dir."""
+    return {"database": {} if url is None else {"url": url}}
 
 
 def a_site(name: str = "north", **overrides: Any) -> Site:
