@@ -103,8 +103,12 @@ class Coordinator:
         except LetheonError as error:
             _log.warning("presence_not_saved", extra={"reason": error.reason})
         self._close_metrics()
-        self._opened.close()
+        self.close()
         _log.info("stopped")
+
+    def close(self) -> None:
+        """Gives up the lease, the database and data_dir; alone for what never served."""
+        self._opened.close()
 
 
 def build(

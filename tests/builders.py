@@ -182,6 +182,7 @@ def a_coordinator(
     clock: Clock | None = None,
     config: Mapping[str, Any] | None = None,
     queue: ErasureQueue | None = None,
+    database_url: str | None = None,
 ) -> Iterator[tuple[Coordinator, Client]]:
     """A coordinator that serves, and a client of it. Entering it again restarts it."""
     known = directory / "federation" / "plan.json"
@@ -190,7 +191,9 @@ def a_coordinator(
     else:
         plan = a_federation(directory / "federation", plan)
     coordinator = build(
-        a_config(directory, **(config or {})), clock=clock, queue=queue or MemoryErasureQueue()
+        a_config(directory, **{**on_database(database_url), **(config or {})}),
+        clock=clock,
+        queue=queue or MemoryErasureQueue(),
     )
     client = Client(coordinator.start(), plan)
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builders import Client, a_config, a_federation, a_vector
+from builders import Client, a_config, a_federation, a_vector, on_database
 
 from coordinator.bootstrap import Coordinator, build
 from letheon.federation.encoding import decode
@@ -195,6 +195,7 @@ def a_running_federation(
     plan: Plan | None = None,
     clock: Clock | None = None,
     queue: MemoryErasureQueue | None = None,
+    database_url: str | None = None,
 ) -> Iterator[Federation]:
     """Entering it again on the same folder is a restart."""
     known = directory / "federation" / "plan.json"
@@ -204,7 +205,11 @@ def a_running_federation(
     else:
         plan = a_federation(directory / "federation", plan)
     queue = queue or MemoryErasureQueue()
-    config = a_config(directory, upkeep={"every_seconds": 3600.0, "keep_models": 100})
+    config = a_config(
+        directory,
+        upkeep={"every_seconds": 3600.0, "keep_models": 100},
+        **on_database(database_url),
+    )
     coordinator = build(config, clock=clock, queue=queue)
     client = Client(coordinator.start(), plan)
     client.register(*sites)
