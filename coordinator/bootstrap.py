@@ -1,53 +1,39 @@
-"""The object graph of the coordinator, top to bottom. The only file naming concrete adapters."""
+"""The object graph of the coordinator, top to bottom: servers and chores around the core."""
 
 from __future__ import annotations
 
 import logging
-import uuid
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
-import psutil
-from prometheus_client import CollectorRegistry
-
-from coordinator.adapters.blob_places import BlobPlace, configured_place, local_place
-from coordinator.adapters.disk_staging import DiskStagingArea
+from coordinator.adapters.data_dir import locked
 from coordinator.adapters.sql import SqlStore
-from coordinator.adapters.tombstone_file import TombstoneFile
-from coordinator.config import CoordinatorConfig, Limits
+from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
+from coordinator.core_wiring import build_core, new_id, open_store
 from coordinator.erasure_wiring import erasure_context, erasure_services, relay_chores
-from coordinator.metrics import Gauges, Metrics
 from coordinator.rpc.federation import FederationServicer
 from coordinator.rpc.hold import Hold
 from coordinator.rpc.ledger import LedgerServicer
 from coordinator.rpc.models import ModelsServicer
 from coordinator.rpc.recovery import RecoveryServicer
 from coordinator.services.advance_serving import AdvanceServing
-from coordinator.services.check_store import check_store_belongs, mark_store
 from coordinator.services.destroy_subject import finish_destructions
+from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.export_model import ExportModel
-from coordinator.services.import_plan import import_plan
-from coordinator.services.keep_derived import KeepDerived
-from coordinator.services.keep_tombstones import KeepTombstones
-from coordinator.services.live_model import LiveModel
+from coordinator.services.hold_leadership import HoldLeadership
 from coordinator.services.maintenance import Maintenance
-from coordinator.services.model_files import ModelFiles
-from coordinator.services.payloads_in_flight import PayloadsInFlight
-from coordinator.services.presence import Presence
-from coordinator.services.receive_upload import FINAL
-from coordinator.services.sweep_leftovers import SweepOrphans, sweep_uploads
-from coordinator.services.transfer_slots import TransferSlots
-from coordinator.services.unfolded_terms import UnfoldedTerms
-from coordinator.services.verify_ledger import VerifyLedger
+from coordinator.services.sweep_leftovers import sweep_uploads
 from coordinator.training_wiring import Service, training_services
-from letheon.errors import BadConfig, RestoreIncomplete
+from letheon.errors import BadConfig, LetheonError, RestoreIncomplete
 from letheon.servicekit.clock import Clock, SystemClock
 from letheon.servicekit.erasure_queue import ErasureQueue, RedisErasureQueue
 from letheon.servicekit.metrics import RpcMetrics, serve_metrics
 from letheon.servicekit.server import Server
-from letheon.servicekit.signing import SigningKey
 from letheon.v1 import (
     federation_pb2_grpc,
     ledger_pb2_grpc,
@@ -56,11 +42,6 @@ from letheon.v1 import (
 )
 
 _log = logging.getLogger(__name__)
-
-
-def new_id() -> str:
-    """A fresh identifier that may stand in a resource name."""
-    return uuid.uuid4().hex
 
 
 class Coordinator:
@@ -73,15 +54,17 @@ class Coordinator:
         server: Server,
         maintenance: Maintenance,
         relay: Maintenance,
-        store: SqlStore,
+        leadership: HoldLeadership,
         hold: Hold,
+        opened: ExitStack,
     ) -> None:
         self.core = core
         self.address = ""
         self.metrics_address: str | None = None
         self._config, self._server = config, server
         self.maintenance, self.relay = maintenance, relay
-        self._store, self._hold = store, hold
+        self.leadership, self._opened = leadership, opened
+        self._hold = hold
         hold.on_release = self._released
         self._close_metrics: Callable[[], None] = lambda: None
 
@@ -112,66 +95,106 @@ class Coordinator:
         self.relay.start()
 
     def stop(self) -> None:
-        """Refuses new calls, finishes running ones, closes in reverse order."""
+        """Refuses new calls, finishes running ones, closes in reverse order.
+
+        The head is left as a checkpoint, so that the next start replays nothing.
+        """
         self._server.stop(self._config.stop_seconds)
         self.relay.stop()
         self.maintenance.stop()
-        self.core.presence.save(self._store)
+        self._leave("presence_not_saved", lambda: self.core.presence.save(self.core.store))
+        self._leave("checkpoint_not_left", self.core.derived.checkpoint_if_behind)
         self._close_metrics()
-        self._store.close()
+        self.close()
         _log.info("stopped")
+
+    def close(self) -> None:
+        """Gives up the lease, the database and data_dir; alone for what never served."""
+        self._opened.close()
+
+    def _leave(self, what_failed: str, save: Callable[[], object]) -> None:
+        """A courtesy to the next start, which can do without."""
+        try:
+            save()
+        except LetheonError as error:
+            _log.warning(what_failed, extra={"reason": error.reason})
 
 
 def build(
-    config: CoordinatorConfig, *, clock: Clock | None = None, queue: ErasureQueue | None = None
+    config: CoordinatorConfig,
+    *,
+    clock: Clock | None = None,
+    queue: ErasureQueue | None = None,
+    ending: threading.Event | None = None,
 ) -> Coordinator:
-    """The whole graph. Raises BadConfig, or StorageUnavailable if the database is down."""
-    store = _open_store(config)
-    core = build_core(config, store, clock or SystemClock())
-    erasing = erasure_context(core, config)
+    """The whole graph, once this process may write. Sets `ending` when it may no longer.
+
+    Raises BadConfig; DatabaseCorrupt; StorageUnavailable if the database is down; LeadershipHeld
+    if `ending` is set while another process may write.
+    """
+    clock = clock or SystemClock()
+    with ExitStack() as opened:
+        opened.enter_context(locked(config.data_dir))
+        store = opened.enter_context(closing(open_store(config)))
+        leadership = _leadership(config, store, clock, ending or threading.Event())
+        leadership.start()
+        opened.callback(leadership.stop)
+        core = build_core(config, store, clock)
+        erasing = erasure_context(core, config)
+        hold = _held_if_behind(core, erasing)
+        relay = relay_chores(core, queue or _open_queue(config), erasing, config)
+        maintenance = _chores(core, config)
+        services = [
+            *training_services(core, config, answered=maintenance.wake),
+            *reading_services(core),
+            *(Service(*parts) for parts in erasure_services(core, erasing, requested=relay.wake)),
+            Service(
+                "Recovery",
+                recovery_pb2_grpc.add_RecoveryServicer_to_server,
+                RecoveryServicer(erasing, hold),
+            ),
+        ]
+        server = Server(
+            [(service.register, service.servicer) for service in services],
+            listen=config.listen,
+            workers=config.limits.workers,
+            interceptors=[RpcMetrics(core.registry), hold],
+            service_names=[f"letheon.v1.{service.name}" for service in services],
+        )
+        return Coordinator(
+            config, core, server, maintenance, relay, leadership, hold, opened.pop_all()
+        )
+
+
+def _held_if_behind(core: Core, erasing: ErasureContext) -> Hold:
+    """Nothing is served from a database that is older than its tombstones."""
     hold = Hold()
-    if lacking := core.tombstones.missing():
-        hold.put_on(_restore_incomplete(len(lacking)))
-    else:
+    lacking = core.tombstones.missing()
+    if not lacking:
         core.tombstones.catch_up()
         finish_destructions(erasing)
-    relay = relay_chores(core, queue or _open_queue(config), erasing, config)
-    maintenance = _chores(core, config)
-    services = [
-        *training_services(core, config, answered=maintenance.wake),
-        *reading_services(core),
-        *(Service(*parts) for parts in erasure_services(core, erasing, requested=relay.wake)),
-        Service(
-            "Recovery",
-            recovery_pb2_grpc.add_RecoveryServicer_to_server,
-            RecoveryServicer(erasing, hold),
-        ),
-    ]
-    server = Server(
-        [(service.register, service.servicer) for service in services],
-        listen=config.listen,
-        workers=config.limits.workers,
-        interceptors=[RpcMetrics(core.registry), hold],
-        service_names=[f"letheon.v1.{service.name}" for service in services],
+        return hold
+    _log.error("held_for_restore", extra={"lacking": len(lacking)})
+    hold.put_on(
+        RestoreIncomplete(
+            f"the database is older than its tombstone log and lacks {len(lacking)} of its "
+            "erasures, as after a backup was put back: run `letheon restore`; nothing is served "
+            "before"
+        )
     )
-    return Coordinator(config, core, server, maintenance, relay, store, hold)
+    return hold
 
 
-def _restore_incomplete(lacking: int) -> RestoreIncomplete:
-    reason = RestoreIncomplete(
-        f"the database is older than its tombstone log and lacks {lacking} of its erasures, as "
-        "after a backup was put back: run `letheon restore`; nothing is served before"
+def _leadership(
+    config: CoordinatorConfig, store: SqlStore, clock: Clock, ending: threading.Event
+) -> HoldLeadership:
+    return HoldLeadership(
+        store,
+        clock,
+        holder=config.database.instance or socket.gethostname(),
+        lease=timedelta(seconds=config.database.lease_seconds),
+        ending=ending,
     )
-    _log.error("held_for_restore", extra={"lacking": lacking})
-    return reason
-
-
-def _open_tombstones(config: CoordinatorConfig) -> TombstoneFile | None:
-    path = config.tombstones.path
-    if path is None:
-        return None
-    key = config.tombstones.key or config.data_dir / "tombstones.pem"
-    return TombstoneFile(path, SigningKey.load_or_create(key))
 
 
 def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
@@ -207,99 +230,6 @@ def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
     )
 
 
-def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core:
-    """Stores, plan and head, recovered from the ledger."""
-    registry = CollectorRegistry()
-    metrics = Metrics(registry, clock)
-    data, limits, upkeep = config.data_dir, config.limits, config.upkeep
-    place = _open_blobs(config, clock)
-    blobs = place.blobs
-    staging = DiskStagingArea(
-        data / "uploads",
-        blobs.payloads,
-        reserve_bytes=limits.reserve_bytes,
-        free_up=place.free_up,
-    )
-    if place.marker is not None:
-        check_store_belongs(store, blobs, place.marker)
-    plan = import_plan(store, blobs, clock, new_id, directory=config.federation_dir)
-    if place.marker is not None:
-        mark_store(store, place.marker)
-    in_flight = PayloadsInFlight(store, blobs.payloads, refusals=FINAL)
-    orphans = SweepOrphans(
-        store, blobs, clock, in_flight=in_flight.digests, removed=metrics.orphans
-    )
-    if place.marker is None:
-        # Elsewhere a process of another machine may be storing still: there only age counts.
-        orphans.at_start()
-    size = plan.parameters.size
-    live = LiveModel(store, blobs, metrics, clock, size=size)
-    presence = Presence()
-    return Core(
-        store=store,
-        blobs=blobs,
-        staging=staging,
-        plan=plan,
-        strategy=plan.build_strategy(),
-        live=live,
-        files=ModelFiles(
-            store,
-            blobs,
-            live,
-            metrics,
-            clock,
-            keep_newest=upkeep.keep_models,
-            resume_within_s=limits.resume_within_seconds,
-        ),
-        derived=KeepDerived(
-            store=store,
-            blobs=blobs,
-            live=live,
-            clock=clock,
-            checkpoint_every=upkeep.checkpoint_entries,
-            keep_checkpoints=upkeep.keep_checkpoints,
-            fold_after=upkeep.fold_entries,
-            unfolded=UnfoldedTerms(store, count_to=upkeep.fold_entries),
-        ),
-        verify_ledger=VerifyLedger(store, blobs, live, size=size),
-        orphans=orphans,
-        presence=presence,
-        slots=_slots(limits),
-        tombstones=KeepTombstones(_open_tombstones(config), store, clock),
-        in_flight=in_flight,
-        registry=registry,
-        metrics=metrics,
-        gauges=Gauges(registry, store, blobs, live, presence, clock),
-        clock=clock,
-        new_id=new_id,
-    )
-
-
-def _slots(limits: Limits) -> TransferSlots:
-    process = psutil.Process()
-    return TransferSlots(
-        limits.transfers,
-        retry_after_s=limits.transfer_retry_seconds,
-        per_site=limits.transfers_per_site,
-        memory_bytes=limits.memory_bytes,
-        memory_in_use=lambda: int(process.memory_info().rss),
-    )
-
-
-def _open_blobs(config: CoordinatorConfig, clock: Clock) -> BlobPlace:
-    storage = config.storage
-    if storage.url is None:
-        return local_place(config.data_dir, clock)
-    return configured_place(
-        storage.url,
-        {name: value.get_secret_value() for name, value in storage.options.items()},
-        config.data_dir,
-        clock,
-        cache_bytes=storage.cache_bytes,
-        reserve_bytes=config.limits.reserve_bytes,
-    )
-
-
 def reading_services(core: Core) -> list[Service]:
     """What everybody may read."""
     models = ModelsServicer(
@@ -317,16 +247,6 @@ def reading_services(core: Core) -> list[Service]:
         Service("Federation", federation_pb2_grpc.add_FederationServicer_to_server, federation),
         Service("Ledger", ledger_pb2_grpc.add_LedgerServicer_to_server, ledger),
     ]
-
-
-def _open_store(config: CoordinatorConfig) -> SqlStore:
-    try:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadConfig(
-            f"data_dir {config.data_dir} cannot be made: {error.strerror}", key="data_dir"
-        ) from error
-    return SqlStore(config.database_url)
 
 
 def _open_queue(config: CoordinatorConfig) -> ErasureQueue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -12,17 +13,24 @@ from pathlib import Path
 
 from coordinator.bootstrap import build
 from coordinator.config import CoordinatorConfig
-from letheon.errors import BadConfig, LetheonError
+from letheon.errors import BadConfig, Corrupt, LeadershipHeld, LeadershipLost, LetheonError
 from letheon.servicekit.config import effective, load
 from letheon.servicekit.logs import configure
 
 _log = logging.getLogger(__name__)
-_BAD_CONFIG = 78  # EX_CONFIG of sysexits.h
+# Of sysexits.h. A supervisor starts again after 69 and 75; after 78 a human must act first.
+_BAD_CONFIG = 78  # EX_CONFIG
 _UNAVAILABLE = 69  # EX_UNAVAILABLE
+_LEADERSHIP_LOST = 75  # EX_TEMPFAIL
+_TIDY_S = 5.0  # after running calls had their time
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Exit code: 0 after SIGTERM or SIGINT, 78 for bad configuration, 69 without its database."""
+    """Exit code: 0 after SIGTERM or SIGINT; otherwise a sentence on standard error and
+
+    78 for a configuration or stored data that cannot be used, 69 without its database, 75 when
+    another coordinator has taken over.
+    """
     parser = argparse.ArgumentParser(prog="coordinator", description="Serves one federation.")
     parser.add_argument("--config", type=Path, required=True, help="TOML file")
     options = parser.parse_args(arguments)
@@ -30,14 +38,26 @@ def run(arguments: Sequence[str]) -> int:
         config = load(options.config, CoordinatorConfig)
         _configure_logs(config)
         _serve(config)
-    except BadConfig as error:
-        sys.stderr.write(f"{error.message}\n")
-        return _BAD_CONFIG
+    except (BadConfig, Corrupt) as error:
+        return _ended(error, _BAD_CONFIG)
+    except LeadershipLost as error:
+        return _ended(error, _LEADERSHIP_LOST)
     except LetheonError as error:
-        _log.exception("start_failed", extra={"reason": error.reason})
-        sys.stderr.write(f"{error.message}\n")
-        return _UNAVAILABLE
+        return _ended(error, _UNAVAILABLE)
     return 0
+
+
+def _end_within(seconds: float) -> None:
+    # Everything that matters is durable already; an orderly end is a courtesy with a limit.
+    last_resort = threading.Timer(seconds, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
+
+
+def _ended(error: LetheonError, code: int) -> int:
+    _log.error("ended", extra={"reason": error.reason, "exit_code": code})
+    sys.stderr.write(f"{error.message}\n")
+    return code
 
 
 def _configure_logs(config: CoordinatorConfig) -> None:
@@ -49,10 +69,16 @@ def _configure_logs(config: CoordinatorConfig) -> None:
 
 
 def _serve(config: CoordinatorConfig) -> None:
-    stopping = threading.Event()
+    ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stopping.set())
-    coordinator = build(config)
+        signal.signal(number, lambda _number, _frame: ending.set())
+    try:
+        coordinator = build(config, ending=ending)
+    except LeadershipHeld:
+        _log.info("stopped_before_leading")
+        return
     coordinator.start()
-    stopping.wait()
+    ending.wait()
+    _end_within(config.stop_seconds + _TIDY_S)
     coordinator.stop()
+    coordinator.leadership.check()

@@ -237,6 +237,14 @@ class ClaimHeld(Busy):
     """Another calibrator holds the claim."""
 
 
+class LeadershipHeld(Busy):
+    """Another coordinator may write; facts: holder."""
+
+
+class DatabaseBusy(Busy):
+    """Every connection to the database is in use."""
+
+
 class VerificationRunning(Busy):
     """A verification of the ledger runs already."""
 
@@ -253,6 +261,10 @@ class RestoreIncomplete(Unavailable):
     """The database is older than its tombstone log: nothing is served before `letheon restore`."""
 
 
+class LeadershipLost(Unavailable):
+    """Another coordinator has taken over; this one ends. Facts: holder."""
+
+
 class CoordinatorUnreachable(Unavailable):
     """No connection to the coordinator, or no answer in time."""
 
@@ -263,6 +275,10 @@ class Corrupt(LetheonError):
 
 class PayloadCorrupt(Corrupt):
     """A payload or model file no longer matches its digest."""
+
+
+class DatabaseCorrupt(Corrupt):
+    """The database is not what was written to it; a human restores a backup."""
 
 
 class LedgerBroken(Corrupt):

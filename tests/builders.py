@@ -14,10 +14,10 @@ import google_crc32c
 import grpc
 import numpy as np
 
-from coordinator.adapters.sql import SqlStore
-from coordinator.bootstrap import Coordinator, build, build_core
+from coordinator.bootstrap import Coordinator, build
 from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
+from coordinator.core_wiring import build_core, open_store
 from coordinator.domain.erasure import Erasure, ErasureState, Level
 from coordinator.domain.site import Site, SiteState
 from coordinator.domain.upload import DeltaPurpose, Header, Purpose, Receipt
@@ -183,6 +183,7 @@ def a_coordinator(
     clock: Clock | None = None,
     config: Mapping[str, Any] | None = None,
     queue: ErasureQueue | None = None,
+    database_url: str | None = None,
 ) -> Iterator[tuple[Coordinator, Client]]:
     """A coordinator that serves, and a client of it. Entering it again restarts it."""
     known = directory / "federation" / "plan.json"
@@ -191,7 +192,9 @@ def a_coordinator(
     else:
         plan = a_federation(directory / "federation", plan)
     coordinator = build(
-        a_config(directory, **(config or {})), clock=clock, queue=queue or MemoryErasureQueue()
+        a_config(directory, **{**on_database(database_url), **(config or {})}),
+        clock=clock,
+        queue=queue or MemoryErasureQueue(),
     )
     client = Client(coordinator.start(), plan)
     try:
@@ -207,13 +210,19 @@ def a_core(
     plan: Plan | None = None,
     clock: Clock | None = None,
     config: Mapping[str, Any] | None = None,
+    database_url: str | None = None,
 ) -> Core:
     """The stores, plan and head of a coordinator, without a server. Building it again recovers."""
     if not (directory / "federation" / "plan.json").exists():
         a_federation(directory / "federation", plan)
-    settings = a_config(directory, **(config or {}))
+    settings = a_config(directory, **{**on_database(database_url), **(config or {})})
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return build_core(settings, SqlStore(settings.database_url), clock or FakeClock())
+    return build_core(settings, open_store(settings), clock or FakeClock())
+
+
+def on_database(url: str | None) -> dict[str, Any]:
+    """The part of a configuration that names a database; None: SQLite in data_dir."""
+    return {"database": {} if url is None else {"url": url}}
 
 
 def a_site(name: str = "north", **overrides: Any) -> Site:

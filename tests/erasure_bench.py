@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builders import LAYOUT, a_config, a_federation, a_vector
+from builders import LAYOUT, a_config, a_federation, a_vector, on_database
 
 from coordinator.bootstrap import Coordinator, build
 from coordinator.domain.erasure import Erasure, Verdict
@@ -138,7 +138,7 @@ class Bench:
         return isinstance(verdict, LedgerVerdict) and verdict.holds
 
     def close(self) -> None:
-        self.context.store.close()
+        self.coordinator.close()
 
 
 def a_bench(
@@ -147,6 +147,7 @@ def a_bench(
     plan: Plan | None = None,
     clock: Clock | None = None,
     sites: Sequence[str] = ("north", "south", "west"),
+    database_url: str | None = None,
 ) -> Bench:
     """Making it again on the same folder is a restart."""
     known = directory / "federation" / "plan.json"
@@ -155,7 +156,7 @@ def a_bench(
         sites = ()
     else:
         plan = a_federation(directory / "federation", plan)
-    config = a_config(directory)
+    config = a_config(directory, **on_database(database_url))
     coordinator = build(config, clock=clock, queue=MemoryErasureQueue())
     core = coordinator.core
     uploads = receive_upload(core)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builders import Client, a_config, a_federation, a_vector
+from builders import Client, a_config, a_federation, a_vector, on_database
 
 from coordinator.bootstrap import Coordinator, build
 from letheon.federation.encoding import decode
@@ -196,6 +196,7 @@ def a_running_federation(
     clock: Clock | None = None,
     queue: MemoryErasureQueue | None = None,
     config: Mapping[str, Any] | None = None,
+    database_url: str | None = None,
 ) -> Iterator[Federation]:
     """Entering it again on the same folder is a restart."""
     known = directory / "federation" / "plan.json"
@@ -205,8 +206,14 @@ def a_running_federation(
     else:
         plan = a_federation(directory / "federation", plan)
     queue = queue or MemoryErasureQueue()
-    upkeep = {"every_seconds": 3600.0, "keep_models": 100}
-    settings = a_config(directory, **{"upkeep": upkeep, **(config or {})})
+    settings = a_config(
+        directory,
+        **{
+            "upkeep": {"every_seconds": 3600.0, "keep_models": 100},
+            **on_database(database_url),
+            **(config or {}),
+        },
+    )
     coordinator = build(settings, clock=clock, queue=queue)
     client = Client(coordinator.start(), plan)
     client.register(*sites)

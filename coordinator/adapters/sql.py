@@ -1,36 +1,20 @@
-"""The transactional store in SQL: SQLite in a file.
-
-SQLite runs in WAL mode with synchronous=FULL, so an acknowledged commit survives a power cut, and
-writers begin with BEGIN IMMEDIATE: a deferred transaction that reads first and writes later loses
-the race for the write lock. Other databases are refused until this code has run on them.
-"""
+"""The transactional store in SQL: SQLite in a file, or PostgreSQL."""
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Connection
 
 from coordinator import ports
 from coordinator.adapters import sql_erasures, sql_models, sql_training
-from letheon.errors import BadConfig, StorageUnavailable
-
-# Alembic writes prose; a migration that fails raises.
-logging.getLogger("alembic").setLevel(logging.WARNING)
-
-_BUSY_TIMEOUT_S = 30
-_WRITES = "letheon_writes"
-_HASTY = "letheon_hasty"  # the commit does not wait for the disk
+from coordinator.adapters.sql_engines import HASTY, WRITES, is_postgresql, open_engine
+from coordinator.adapters.sql_errors import in_our_words
+from coordinator.adapters.sql_leadership import SqlLeadership
+from coordinator.adapters.sql_schema import migrate
+from coordinator.domain.leadership import check_token
 
 
 class SqlUnitOfWork:
@@ -55,6 +39,7 @@ class SqlUnitOfWork:
         self.contributions: ports.ContributionRepository = sql_models.SqlContributions(connection)
         self.compactions: ports.CompactionRepository = sql_models.SqlCompactions(connection)
         self.exports: ports.ExportRepository = sql_models.SqlExports(connection)
+        self.leadership: ports.LeadershipRepository = SqlLeadership(connection)
         self.federation: ports.FederationRepository = sql_models.SqlFederation(connection)
 
     def commit(self) -> None:
@@ -65,90 +50,59 @@ class SqlUnitOfWork:
 class SqlStore:
     """Opens transactions on one database. Migrates it when built."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-        # SQLite's own waiting is a poll with growing pauses; queueing here is fair and prompt.
+    def __init__(self, url: str, *, pool_size: int = 8, pool_timeout_s: float = 10.0) -> None:
+        self._engine = open_engine(url, pool_size=pool_size, pool_timeout_s=pool_timeout_s)
+        snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._reading = self._engine.execution_options(
+            **(snapshot if is_postgresql(self._engine) else {})
+        )
+        # The databases wait in ways of their own; queueing here is fair and prompt.
         self._writer = threading.Lock()
-        with _as_unavailable():
+        self._token: int | None = None
+        self._lost: Callable[[], None] = _ignore
+        with in_our_words():
             migrate(self._engine)
+
+    def lead(self, token: int, lost: Callable[[], None]) -> None:
+        """From now on, writes are refused unless `token` is the newest; then calls `lost`."""
+        self._token, self._lost = token, lost
 
     @contextmanager
     def read(self) -> Iterator[SqlUnitOfWork]:
         """A consistent view."""
-        with _as_unavailable(), self._engine.connect() as connection:
+        with in_our_words(), self._reading.connect() as connection:
             yield SqlUnitOfWork(connection)
 
     @contextmanager
     def write(self) -> Iterator[SqlUnitOfWork]:
-        """The one writer; rolled back unless committed."""
-        with self._writer, _as_unavailable(), self._engine.connect() as connection:
-            yield SqlUnitOfWork(connection.execution_options(**{_WRITES: True}))
+        """The one writer; rolled back unless committed. Raises LeadershipLost."""
+        with self._writing(hasty=False) as uow:
+            yield uow
 
     @contextmanager
     def note(self) -> Iterator[SqlUnitOfWork]:
         """The one writer, for what survives a kill but perhaps no power cut."""
-        options = {_WRITES: True, _HASTY: True}
-        with self._writer, _as_unavailable(), self._engine.connect() as connection:
-            yield SqlUnitOfWork(connection.execution_options(**options))
+        with self._writing(hasty=True) as uow:
+            yield uow
 
     def close(self) -> None:
         """Closes every connection."""
         self._engine.dispose()
 
+    @contextmanager
+    def _writing(self, *, hasty: bool) -> Iterator[SqlUnitOfWork]:
+        with self._writer, in_our_words(), self._engine.connect() as connection:
+            marked = connection.execution_options(**{WRITES: True, HASTY: hasty})
+            self._check(SqlLeadership(marked), hasty=hasty)
+            yield SqlUnitOfWork(marked)
 
-def migrate(engine: Engine) -> None:
-    """Brings the tables to the newest revision, under the writer's lock."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.connect() as connection:
-        writing = connection.execution_options(**{_WRITES: True})
-        config.attributes["connection"] = writing
-        command.upgrade(config, "head")
-        writing.commit()
-
-
-@contextmanager
-def _as_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        raise StorageUnavailable(f"the database does not answer: {error.orig}") from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise StorageUnavailable("the database closed the connection") from error
-        raise
+    def _check(self, leadership: SqlLeadership, *, hasty: bool) -> None:
+        newest = leadership.begin_writing(hasty=hasty)
+        if self._token is None or newest == self._token:
+            return
+        self._lost()
+        check_token(leadership.get(), self._token)
 
 
-def _engine(url: str) -> Engine:
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-        if backend != "sqlite":
-            raise BadConfig(f"database: {backend} is not supported yet; name a SQLite file")
-        engine = create_engine(parsed)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise BadConfig(f"database: {error}") from error
-    event.listen(engine, "connect", _set_up_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _set_up_sqlite(dbapi_connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    # The driver must not begin transactions by itself: `_begin_sqlite` does.
-    dbapi_connection.isolation_level = None
-    cursor = dbapi_connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if not options.get(_WRITES, False):
-        connection.exec_driver_sql("BEGIN")
-        return
-    level = "NORMAL" if options.get(_HASTY, False) else "FULL"
-    connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _ignore() -> None:
+    """Who does not lead loses nothing."""

@@ -12,7 +12,7 @@ StorageUnavailable when the store does not answer. Records are frozen: save a ch
 # ruff: noqa: D102 (a repository method says by its name and types what it does)
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -27,6 +27,7 @@ from coordinator.domain.model import (
     Destroyed,
     Export,
     FederationRow,
+    Leadership,
     ModelFile,
     Term,
 )
@@ -217,6 +218,13 @@ class ExportRepository(Protocol):
     def all(self) -> list[Export]: ...
 
 
+class LeadershipRepository(Protocol):
+    """Who may write."""
+
+    def get(self) -> Leadership: ...
+    def save(self, leadership: Leadership) -> None: ...
+
+
 class FederationRepository(Protocol):
     """The federation row and its counters."""
 
@@ -248,6 +256,7 @@ class UnitOfWork(Protocol):
     contributions: ContributionRepository
     compactions: CompactionRepository
     exports: ExportRepository
+    leadership: LeadershipRepository
     federation: FederationRepository
 
     def commit(self) -> None: ...
@@ -261,9 +270,20 @@ class Store(Protocol):
         ...
 
     def write(self) -> AbstractContextManager[UnitOfWork]:
-        """The one writer. Do not take the live model's lock inside: it is taken before."""
+        """The one writer. Do not take the live model's lock inside: it is taken before.
+
+        Raises LeadershipLost when `lead` named a token that is not the newest any more.
+        """
         ...
 
     def note(self) -> AbstractContextManager[UnitOfWork]:
         """As `write`, for what may be lost in a power cut: it does not wait for the disk."""
+        ...
+
+
+class LedStore(Store, Protocol):
+    """A store that one of several processes may write to."""
+
+    def lead(self, token: int, lost: Callable[[], None]) -> None:
+        """From now on, writes are refused unless `token` is the newest; then calls `lost`."""
         ...

@@ -8,6 +8,7 @@ from coordinator.domain.erasure import Erasure
 from coordinator.domain.site import Site, SiteState
 from coordinator.domain.tombstones import Missing, Step
 from coordinator.services.cancel_erasure import cancel_erasure
+from coordinator.services.destroy_subject import finish_destructions
 from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.request_erasure import file_again
 
@@ -27,6 +28,9 @@ def apply_tombstones(context: ErasureContext) -> list[Missing]:
             "tombstone_applied",
             extra={"erasure": each.erasure.id, "site": each.erasure.site, "step": each.step.value},
         )
+    # What a start does that is not held.
+    context.tombstones.catch_up()
+    finish_destructions(context)
     return done
 
 

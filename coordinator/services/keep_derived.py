@@ -46,6 +46,14 @@ class KeepDerived:
             return None
         return self.checkpoint()
 
+    def checkpoint_if_behind(self) -> Checkpoint | None:
+        """A new checkpoint unless the newest one is of the head: a restart then replays nothing."""
+        with self.store.read() as uow:
+            known = uow.checkpoints.all()
+        if known and known[0].entry == self.live.position.entry:
+            return None
+        return self.checkpoint()
+
     def checkpoint(self) -> Checkpoint:
         """Makes the head of this moment durable and drops the oldest checkpoints."""
         position, weights = self.live.snapshot()

@@ -27,7 +27,7 @@ from coordinator.services.replay_start import (
     payload_reader,
     state_at,
 )
-from letheon.errors import PayloadCorrupt
+from letheon.errors import BadConfig, PayloadCorrupt
 from letheon.federation.ledger import Entry, EntryKind, read_merges
 from letheon.federation.parameters import Vector
 from letheon.federation.replay import (
@@ -158,6 +158,10 @@ class LiveModel:
         """The head, for the one writer."""
         with self._lock:
             if self._head.is_behind:
+                # The commit whose outcome is unknown may still be under way in the database.
+                # It holds the writer's lock: with the lock in hand, the ledger is final.
+                with self._store.write():
+                    pass
                 self._head = self._recovered()
             yield self._head
 
@@ -201,9 +205,18 @@ class LiveModel:
             checkpoints = uow.checkpoints.all()
         for checkpoint in checkpoints:
             try:
-                return state_at(self._store, self._blobs, checkpoint)
+                return self._of_this_plan(state_at(self._store, self._blobs, checkpoint))
             except PayloadCorrupt as error:
                 _log.warning(
                     "checkpoint_unusable", extra={"entry": checkpoint.entry, **error.facts}
                 )
         return ReplayState.before_first(self._size)
+
+    def _of_this_plan(self, state: ReplayState) -> ReplayState:
+        if state.head.size != self._size:
+            raise BadConfig(
+                f"the checkpoint of row {state.entry} holds {state.head.size} numbers, the plan's "
+                f"model has {self._size}: data_dir or database is of another federation",
+                key="data_dir",
+            )
+        return state

@@ -41,9 +41,9 @@ from letheon.federation.ledger import Entry, EntryKind, merges, seal, verify_cha
 SHA = "a" * 64
 
 
-@pytest.fixture(params=["sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = SqlStore(f"{request.param}:///{tmp_path / 'test.sqlite'}")
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    opened = SqlStore(database_url)
     yield opened
     opened.close()
 
@@ -311,21 +311,20 @@ def test_a_reader_is_not_held_up_by_a_writer_and_sees_the_state_before(store: St
         uow.commit()
 
 
-def test_opening_again_keeps_what_was_there(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'again.sqlite'}"
-    first = SqlStore(url)
+def test_opening_again_keeps_what_was_there(database_url: str) -> None:
+    first = SqlStore(database_url)
     with first.write() as uow:
         uow.federation.count("accepted", by=3)
         uow.commit()
     first.close()
-    second = SqlStore(url)
+    second = SqlStore(database_url)
     with second.read() as uow:
         assert uow.federation.counters() == {"accepted": 3}
     second.close()
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "nosuch://x/y", "postgresql+psycopg://letheon@localhost/letheon"]
+    "url", ["nonsense", "nosuch://x/y", "mysql+pymysql://letheon@localhost/letheon", ""]
 )
 def test_a_bad_url_is_a_bad_configuration(url: str) -> None:
     with pytest.raises(BadConfig):

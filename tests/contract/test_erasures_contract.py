@@ -27,8 +27,8 @@ from letheon.v1 import certificates_pb2, erasures_pb2, models_pb2, sites_pb2
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    with a_running_federation(tmp_path) as running:
+def federation(tmp_path: Path, chosen_database: str | None) -> Iterator[Federation]:
+    with a_running_federation(tmp_path, database_url=chosen_database) as running:
         yield running
 
 

@@ -34,8 +34,8 @@ Running = tuple[Coordinator, Client]
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    with a_coordinator(tmp_path) as (coordinator, client):
+def running(tmp_path: Path, chosen_database: str | None) -> Iterator[Running]:
+    with a_coordinator(tmp_path, database_url=chosen_database) as (coordinator, client):
         client.register("north", "south")
         yield coordinator, client
 

@@ -44,8 +44,8 @@ PAYLOAD = encode(a_vector(7), "float32")
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    with a_coordinator(tmp_path) as (coordinator, client):
+def running(tmp_path: Path, chosen_database: str | None) -> Iterator[Running]:
+    with a_coordinator(tmp_path, database_url=chosen_database) as (coordinator, client):
         client.register("north", "south")
         yield coordinator, client
 

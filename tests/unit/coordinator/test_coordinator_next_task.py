@@ -25,8 +25,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def core(tmp_path: Path, clock: FakeClock) -> Core:
-    built = a_core(tmp_path, clock=clock)
+def core(tmp_path: Path, clock: FakeClock, chosen_database: str | None) -> Core:
+    built = a_core(tmp_path, database_url=chosen_database, clock=clock)
     enrol(built, "north", "south")
     return built
 

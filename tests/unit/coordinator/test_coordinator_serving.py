@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from builders import NOON, a_core, a_plan, a_vector, an_erasure, enrol, take_delta
 
-from coordinator.bootstrap import new_id
 from coordinator.core import Core
+from coordinator.core_wiring import new_id
 from coordinator.domain.erasure import ErasureState, Removal
 from coordinator.domain.site import fence
 from coordinator.domain.task import AnswerKind, Task

@@ -26,8 +26,8 @@ from letheon.federation.ledger import EntryKind
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = a_bench(tmp_path)
+def bench(tmp_path: Path, chosen_database: str | None) -> Iterator[Bench]:
+    made = a_bench(tmp_path, database_url=chosen_database)
     yield made
     made.close()
 

@@ -27,8 +27,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, clock: FakeClock) -> Iterator[Bench]:
-    made = a_bench(tmp_path, clock=clock)
+def bench(tmp_path: Path, clock: FakeClock, chosen_database: str | None) -> Iterator[Bench]:
+    made = a_bench(tmp_path, database_url=chosen_database, clock=clock)
     yield made
     made.close()
 

@@ -24,8 +24,8 @@ FEDBUFF = {"plugin": "fedbuff", "arguments": {"buffer_size": 3}}
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = a_bench(tmp_path)
+def bench(tmp_path: Path, chosen_database: str | None) -> Iterator[Bench]:
+    made = a_bench(tmp_path, database_url=chosen_database)
     yield made
     made.close()
 

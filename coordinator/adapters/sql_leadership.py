@@ -1,0 +1,76 @@
+"""The row of the one that may write, which is also the lock of all writers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select
+
+from coordinator.adapters import tables
+from coordinator.adapters.rows import Rows
+from coordinator.adapters.sql_engines import is_postgresql
+from coordinator.domain.leadership import COORDINATOR
+from coordinator.domain.model import Leadership
+from letheon.errors import DatabaseCorrupt
+
+# A process that hangs in the middle of a transaction holds the lock of all writers. Longer than
+# any removal takes between two statements; after it the server ends the transaction.
+_IDLE_S = 300
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class SqlLeadership:
+    """Who may write."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rows = Rows(connection, tables.leadership, Leadership)
+
+    def get(self) -> Leadership:
+        """The newest leadership. Raises DatabaseCorrupt if somebody removed the row."""
+        found = self._rows.find(COORDINATOR)
+        if found is None:
+            raise _row_is_gone()
+        return found
+
+    def save(self, leadership: Leadership) -> None:
+        """A new, renewed or given up leadership."""
+        self._rows.save(leadership)
+
+    def begin_writing(self, *, hasty: bool) -> int:
+        """Waits for the one writer to end, keeps out the next; answers the newest token.
+
+        One round trip. On SQLite the transaction itself is the lock.
+        """
+        columns = tables.leadership.c
+        wanted: list[ColumnElement[Any]] = [columns.token]
+        if is_postgresql(self._connection.engine):
+            idle = func.set_config("idle_in_transaction_session_timeout", f"{_IDLE_S}s", True)
+            wanted.append(idle)
+            if hasty:
+                wanted.append(func.set_config("synchronous_commit", "off", True))
+        query = select(*wanted).where(columns.name == COORDINATOR).with_for_update()
+        row = self._connection.execute(query).first()
+        if row is None:
+            raise _row_is_gone()
+        return int(row[0])
+
+
+def add_missing_row(connection: Connection) -> None:
+    """Nobody has led yet; under the lock of the migrations."""
+    columns = tables.leadership.c
+    known = connection.execute(select(columns.name).where(columns.name == COORDINATOR)).first()
+    if known is None:
+        connection.execute(
+            insert(tables.leadership).values(
+                name=COORDINATOR, holder="", token=0, lease_until=_LONG_AGO
+            )
+        )
+
+
+def _row_is_gone() -> DatabaseCorrupt:
+    return DatabaseCorrupt(
+        "the row of the table leadership is gone: somebody changed the database by hand. "
+        "Restore the newest backup, then run `letheon restore`"
+    )
