@@ -52,8 +52,6 @@ class Gate:
     """Holds up commits of ledger rows, as a slow disk or a far replica does."""
 
     def __init__(self, server: PostgresServer, database: str) -> None:
-        self._server = server
-        self._database = database
         self._connection = psycopg.connect(
             server.url(database).replace("+psycopg", ""), autocommit=True
         )
@@ -74,15 +72,13 @@ class Gate:
         """Process id and client port of the backend that waits for a lock in such a query."""
         pause, end = threading.Event(), time.monotonic() + 20
         while time.monotonic() < end:
-            found = self._server.execute(
+            found = self._connection.execute(
                 "SELECT pid, client_port FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                f"AND datname = '{self._database}' AND query ILIKE '{query}'"
-            )
-            if found:
-                pid, port = found[0]
-                assert isinstance(pid, int)
-                assert isinstance(port, int)
-                return pid, port
+                "AND datname = current_database() AND query ILIKE %s",
+                [query],
+            ).fetchone()
+            if found is not None:
+                return int(found[0]), int(found[1])
             pause.wait(0.01)
         raise AssertionError(f"nobody waits in {query}")
 

@@ -81,9 +81,13 @@ def test_a_text_that_does_not_fit_is_the_callers_fault(postgres_url: str, name: 
 
 def test_a_pool_without_a_free_connection_asks_to_come_back(postgres_url: str) -> None:
     store = SqlStore(postgres_url, pool_size=2, pool_timeout_s=0.05)
-    with store.read(), store.read():
-        with pytest.raises(DatabaseBusy, match="pool_size"), store.read():
-            pass
+    with (
+        store.read(),
+        store.read(),
+        pytest.raises(DatabaseBusy, match="pool_size"),
+        store.read(),
+    ):
+        pass
     with store.read() as uow:
         assert uow.sites.all() == []
     store.close()
