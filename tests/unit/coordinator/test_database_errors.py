@@ -99,6 +99,16 @@ def test_a_server_that_is_not_there_is_unavailable(postgres_url: str) -> None:
         SqlStore(absent)
 
 
+def test_a_note_does_not_wait_for_the_disk_and_a_write_does(postgres_url: str) -> None:
+    store, shown = SqlStore(postgres_url), text("SHOW synchronous_commit")
+    with store.note() as uow:
+        assert connection_of(uow).execute(shown).scalar_one() == "off"
+        uow.commit()
+    with store.write() as uow:
+        assert connection_of(uow).execute(shown).scalar_one() == "on"
+    store.close()
+
+
 def test_writers_of_two_processes_take_turns(database_url: str) -> None:
     stores = [SqlStore(database_url) for _ in range(2)]
     failures: list[Exception] = []
