@@ -203,7 +203,7 @@ def a_postgres_server() -> Iterator[PostgresServer]:
             server.start()
             yield server
         finally:
-            server.kill()
+            server.stop()
 
 
 def _free_port() -> int:

@@ -23,18 +23,24 @@ from letheon.v1 import ledger_pb2
 _GATE = 42  # advisory lock that every commit of a ledger row must pass
 
 
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """A server that the test may kill."""
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[PostgresServer]:
     require_postgres()
     with a_postgres_server() as server:
         yield server
 
 
+@pytest.fixture
+def own_server(mortal: PostgresServer) -> PostgresServer:
+    """A running server that the test may kill."""
+    mortal.start()
+    return mortal
+
+
 def test_a_killed_server_is_survived_without_a_restart(
     tmp_path: Path, own_server: PostgresServer
 ) -> None:
-    url = own_server.create_database("letheon")
+    url = own_server.create_database(tmp_path.name)
     with a_coordinator(tmp_path, database_url=url) as (coordinator, client):
         client.register("north")
         client.push("north", a_vector(1), update_id="u-1")
@@ -51,12 +57,8 @@ def test_a_killed_server_is_survived_without_a_restart(
 class Gate:
     """Holds up commits of ledger rows, as a slow disk or a far replica does."""
 
-    def __init__(self, server: PostgresServer, database: str) -> None:
-        self._server = server
-        self._database = database
-        self._connection = psycopg.connect(
-            server.url(database).replace("+psycopg", ""), autocommit=True
-        )
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
         for statement in (
             f"CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS "
             f"'BEGIN PERFORM pg_advisory_xact_lock({_GATE}); RETURN NULL; END'",
@@ -74,15 +76,13 @@ class Gate:
         """Process id and client port of the backend that waits for a lock in such a query."""
         pause, end = threading.Event(), time.monotonic() + 20
         while time.monotonic() < end:
-            found = self._server.execute(
+            found = self._connection.execute(
                 "SELECT pid, client_port FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                f"AND datname = '{self._database}' AND query ILIKE '{query}'"
-            )
-            if found:
-                pid, port = found[0]
-                assert isinstance(pid, int)
-                assert isinstance(port, int)
-                return pid, port
+                "AND datname = current_database() AND query ILIKE %s",
+                [query],
+            ).fetchone()
+            if found is not None:
+                return int(found[0]), int(found[1])
             pause.wait(0.01)
         raise AssertionError(f"nobody waits in {query}")
 
@@ -97,9 +97,10 @@ def cut(port: int) -> None:
 def test_a_commit_that_ends_after_its_connection_counts_once(
     tmp_path: Path, own_server: PostgresServer
 ) -> None:
-    core = a_core(tmp_path, database_url=own_server.create_database("letheon"))
+    url = own_server.create_database(tmp_path.name)
+    core = a_core(tmp_path, database_url=url)
     enrol(core, "north")
-    gate = Gate(own_server, "letheon")
+    gate = Gate(url)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(take_delta, core, "north", a_vector(1), update_id="u-1")
         _, port = gate.waiting("COMMIT")
@@ -120,10 +121,11 @@ def test_a_commit_that_ends_after_its_connection_counts_once(
 def test_a_server_that_dies_in_a_commit_loses_it_and_the_resend_counts_once(
     tmp_path: Path, own_server: PostgresServer, whole_server: bool
 ) -> None:
-    core = a_core(tmp_path, database_url=own_server.create_database("letheon"))
+    url = own_server.create_database(tmp_path.name)
+    core = a_core(tmp_path, database_url=url)
     enrol(core, "north")
     take_delta(core, "north", a_vector(0), update_id="u-0")
-    gate = Gate(own_server, "letheon")
+    gate = Gate(url)
     with ThreadPoolExecutor(1) as pool:
         cut_off = pool.submit(take_delta, core, "north", a_vector(1), update_id="u-1")
         pid, _ = gate.waiting("COMMIT")

@@ -104,6 +104,13 @@ def test_a_missing_plan_is_named(tmp_path: Path) -> None:
     assert "plan.json" in refused(write_config(tmp_path))
 
 
+def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    a_federation(tmp_path / "federation")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "coordinator.sqlite").write_bytes(b"not a database" * 1000)
+    assert "newest backup" in refused(write_config(tmp_path))
+
+
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     a_federation(tmp_path / "federation")
     with socket.socket() as taken:

@@ -81,9 +81,13 @@ def test_a_text_that_does_not_fit_is_the_callers_fault(postgres_url: str, name: 
 
 def test_a_pool_without_a_free_connection_asks_to_come_back(postgres_url: str) -> None:
     store = SqlStore(postgres_url, pool_size=2, pool_timeout_s=0.05)
-    with store.read(), store.read():
-        with pytest.raises(DatabaseBusy, match="pool_size"), store.read():
-            pass
+    with (
+        store.read(),
+        store.read(),
+        pytest.raises(DatabaseBusy, match="pool_size"),
+        store.read(),
+    ):
+        pass
     with store.read() as uow:
         assert uow.sites.all() == []
     store.close()
@@ -93,6 +97,16 @@ def test_a_server_that_is_not_there_is_unavailable(postgres_url: str) -> None:
     absent = postgres_url.rpartition("/")[0] + "/absent"
     with pytest.raises(StorageUnavailable, match="absent"):
         SqlStore(absent)
+
+
+def test_a_note_does_not_wait_for_the_disk_and_a_write_does(postgres_url: str) -> None:
+    store, shown = SqlStore(postgres_url), text("SHOW synchronous_commit")
+    with store.note() as uow:
+        assert connection_of(uow).execute(shown).scalar_one() == "off"
+        uow.commit()
+    with store.write() as uow:
+        assert connection_of(uow).execute(shown).scalar_one() == "on"
+    store.close()
 
 
 def test_writers_of_two_processes_take_turns(database_url: str) -> None:

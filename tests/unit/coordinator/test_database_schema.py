@@ -124,7 +124,7 @@ def test_a_database_of_a_newer_release_is_refused_and_left_alone(database_url: s
 def test_a_database_of_another_program_is_refused_and_left_alone(database_url: str) -> None:
     with connected(database_url) as connection:
         connection.execute(text("CREATE TABLE patients (name TEXT)"))
-    with pytest.raises(BadConfig, match="patients.*database of its own"):
+    with pytest.raises(BadConfig, match=r"patients.*database of its own"):
         SqlStore(database_url)
     with connected(database_url) as connection:
         assert [table.name for table in reflected(connection)] == ["patients"]
@@ -132,7 +132,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(database_url: s
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.sqlite").write_bytes(b"no database at all, but text" * 100)
-    with pytest.raises(DatabaseCorrupt, match="newest backup.*letheon restore"):
+    with pytest.raises(DatabaseCorrupt, match=r"newest backup.*letheon restore"):
         SqlStore(f"sqlite:///{tmp_path / 'x.sqlite'}")
 
 
