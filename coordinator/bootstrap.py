@@ -17,6 +17,7 @@ from coordinator.core import Core
 from coordinator.erasure_wiring import erasure_context, erasure_services, relay_chores
 from coordinator.metrics import Gauges, Metrics
 from coordinator.ports import Blobs
+from coordinator.retention_wiring import Retention
 from coordinator.rpc.federation import FederationServicer
 from coordinator.rpc.ledger import LedgerServicer
 from coordinator.rpc.models import ModelsServicer
@@ -64,12 +65,14 @@ class Coordinator:
         maintenance: Maintenance,
         relay: Maintenance,
         store: SqlStore,
+        retention: Retention,
     ) -> None:
         self.core = core
         self.address = ""
         self.metrics_address: str | None = None
         self._config, self._server = config, server
         self.maintenance, self.relay = maintenance, relay
+        self.retention = retention
         self._store = store
         self._close_metrics: Callable[[], None] = lambda: None
 
@@ -82,6 +85,7 @@ class Coordinator:
         self.address = self._server.start()
         self.maintenance.start()
         self.relay.start()
+        self.retention.start()
         if self._config.address_file is not None:
             _write_whole(self._config.address_file, self.address)
         _log.info("serving", extra={"address": self.address, "metrics": self.metrics_address})
@@ -90,6 +94,7 @@ class Coordinator:
     def stop(self) -> None:
         """Refuses new calls, finishes running ones, closes in reverse order."""
         self._server.stop(self._config.stop_seconds)
+        self.retention.stop()
         self.relay.stop()
         self.maintenance.stop()
         self.core.presence.save(self._store)
@@ -120,7 +125,8 @@ def build(
         interceptors=[RpcMetrics(core.registry)],
         service_names=[f"letheon.v1.{service.name}" for service in services],
     )
-    return Coordinator(config, core, server, maintenance, relay, store)
+    retention = Retention(core, config)
+    return Coordinator(config, core, server, maintenance, relay, store, retention)
 
 
 def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
@@ -189,6 +195,7 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
             live=live,
             clock=clock,
             checkpoint_every=upkeep.checkpoint_entries,
+            recovery_entries=upkeep.recovery_entries,
             keep_checkpoints=upkeep.keep_checkpoints,
             fold_after=upkeep.fold_entries,
             unfolded=UnfoldedTerms(store, count_to=upkeep.fold_entries),
