@@ -22,6 +22,7 @@ from coordinator.rpc.federation import FederationServicer
 from coordinator.rpc.ledger import LedgerServicer
 from coordinator.rpc.models import ModelsServicer
 from coordinator.services.advance_serving import AdvanceServing
+from coordinator.services.check_integrity import check_integrity
 from coordinator.services.destroy_subject import finish_destructions
 from coordinator.services.export_model import ExportModel
 from coordinator.services.import_plan import import_plan
@@ -171,6 +172,7 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
     plan = import_plan(store, blobs, clock, new_id, directory=config.federation_dir)
     sweep_payloads(store, payloads)
     size = plan.parameters.size
+    check_integrity(store, blobs, size=size)
     live = LiveModel(store, blobs, metrics, clock, size=size)
     presence = Presence()
     return Core(

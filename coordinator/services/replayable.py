@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.domain.model import Checkpoint
 from coordinator.ports import UnitOfWork
-from letheon.errors import VersionCompacted
+from letheon.errors import LedgerBroken, VersionCompacted
 from letheon.federation.ledger import FIRST_ENTRY
 
 NOTHING_COMPACTED = FIRST_ENTRY - 1
@@ -26,12 +26,22 @@ def replayable_anchors(uow: UnitOfWork) -> list[Checkpoint]:
 
 
 def oldest_replayable(uow: UnitOfWork) -> int:
-    """The row after which the state can still be rebuilt, and after every later one."""
+    """The row after which the state can still be rebuilt, and after every later one.
+
+    Raises LedgerBroken if an anchor's checkpoint is no longer recorded.
+    """
     anchors = [c for c in reversed(uow.checkpoints.all()) if c.is_anchor]
     floor = _floor(uow, anchors)
     if floor == NOTHING_COMPACTED:
         return FIRST_ENTRY
-    return next(c.entry for c in anchors if c.entry >= floor)
+    later = [c.entry for c in anchors if c.entry >= floor]
+    if not later:
+        raise LedgerBroken(
+            f"no anchor stands in for the payloads before row {floor}: restore the database and "
+            "the files from one backup",
+            entry=floor,
+        )
+    return later[0]
 
 
 def _floor(uow: UnitOfWork, anchors: list[Checkpoint]) -> int:

@@ -89,6 +89,29 @@ def refused(config: Path) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
+def test_a_missing_payload_ends_the_start_with_a_sentence_and_exit_code_65(
+    tmp_path: Path,
+) -> None:
+    plan = a_federation(tmp_path / "federation")
+    config = write_config(tmp_path)
+    process = start(config)
+    try:
+        client = Client(wait_for(tmp_path / "address", process), plan)
+        client.register("north")
+        client.push("north", a_vector(1))
+        client.close()
+    finally:
+        process.kill()
+        process.wait(30)
+    for payload in (tmp_path / "data" / "payloads").iterdir():
+        payload.unlink()
+    refused = start(config)
+    _, errors = refused.communicate(timeout=60)
+    assert refused.returncode == 65
+    assert "row 0 needs the file payloads/" in errors
+    assert "Traceback" not in errors
+
+
 def test_without_redis_it_says_so(tmp_path: Path) -> None:
     a_federation(tmp_path / "federation")
     assert "redis_url is not set" in refused(write_config(tmp_path, redis_url=""))
