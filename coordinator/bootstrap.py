@@ -232,7 +232,9 @@ def reading_services(core: Core) -> list[Service]:
         export_model=ExportModel(core.store, core.clock),
         slots=core.slots,
     )
-    federation = FederationServicer(core.store, core.blobs, core.live, core.clock, core.plan)
+    federation = FederationServicer(
+        core.store, core.blobs, core.staging, core.live, core.clock, core.plan
+    )
     ledger = LedgerServicer(core.store, core.verify_ledger, core.metrics)
     return [
         Service("Models", models_pb2_grpc.add_ModelsServicer_to_server, models),

@@ -72,6 +72,18 @@ def an_erasure_in(coordinator: Any) -> None:
     coordinator.stages = [an_erasure()]
 
 
+def test_status_shows_the_disk_by_area_and_what_a_restart_would_replay(letheon: Any) -> None:
+    shown = letheon("status").stdout
+    assert "payloads" in shown
+    assert "can be rebuilt" in shown
+    assert "would replay" in shown
+    document = json.loads(letheon("status", "--format", "json").stdout)["federation"]
+    assert document["payloads_kept"] >= 1
+    assert document["oldest_rebuildable_entry"] == 0
+    assert document["entries_since_checkpoint"] >= 0
+    assert "uploads" in document["disk_bytes_by_area"]
+
+
 def test_status_names_head_epoch_and_updates(letheon: Any, an_erasure_in: Any) -> None:
     shown = letheon("status").stdout
     assert "version 41, epoch 1" in shown
