@@ -23,6 +23,8 @@ from letheon.federation.ledger import Entry, verify_chain
 from letheon.federation.parameters import digest
 from letheon.federation.replay import ReplayState, removed_sites
 
+_PATIENCE_S = 1.0  # whoever destroys payloads is mostly done within it
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -65,9 +67,10 @@ class VerifyLedger:
 
     def __call__(self) -> Iterator[Progress | Verdict]:
         """Progress, then one verdict. Raises VerificationRunning."""
-        if not self._running.acquire(blocking=False):
+        if not self._running.acquire(timeout=_PATIENCE_S):
             raise VerificationRunning(
-                "a verification of the ledger runs already", retry_after_s=5.0
+                "a verification of the ledger runs already, or payloads are being destroyed",
+                retry_after_s=5.0,
             )
         try:
             yield from self._verify()
