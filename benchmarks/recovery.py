@@ -47,7 +47,7 @@ from letheon.servicekit.clock import SystemClock
 SITE = "north"
 POOL = 16
 RESULTS = Path(__file__).parent / "results" / "recovery.json"
-START_DEADLINE_S = 300.0
+START_DEADLINE_S = 900.0
 
 
 @dataclass(frozen=True)
