@@ -66,6 +66,12 @@ protos: $(BIN)/python ## regenerate letheon/v1 from protos/; CHECK=1 fails if th
 	    || { echo 'generated code differs from protos/: run make protos'; exit 1; }; \
 	else cp "$$out"/letheon/v1/* letheon/v1/; fi
 
+##@ Measuring
+
+.PHONY: bench-recovery
+bench-recovery: $(BIN)/python ## seconds from kill -9 to serving: 100 MB model, 1,000 retained entries
+	@$(ROOM) python benchmarks/recovery.py
+
 ##@ Running
 
 .PHONY: demo

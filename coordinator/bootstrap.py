@@ -16,6 +16,7 @@ from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
 from coordinator.core_wiring import build_core, new_id, open_store
 from coordinator.erasure_wiring import erasure_context, erasure_services, relay_chores
+from coordinator.retention_wiring import Retention
 from coordinator.rpc.federation import FederationServicer
 from coordinator.rpc.hold import Hold
 from coordinator.rpc.ledger import LedgerServicer
@@ -54,6 +55,7 @@ class Coordinator:
         server: Server,
         maintenance: Maintenance,
         relay: Maintenance,
+        retention: Retention,
         leadership: HoldLeadership,
         hold: Hold,
         opened: ExitStack,
@@ -64,6 +66,7 @@ class Coordinator:
         self._config, self._server = config, server
         self.maintenance, self.relay = maintenance, relay
         self.leadership, self._opened = leadership, opened
+        self.retention = retention
         self._hold = hold
         hold.on_release = self._released
         self._close_metrics: Callable[[], None] = lambda: None
@@ -93,6 +96,7 @@ class Coordinator:
     def _begin_chores(self) -> None:
         self.maintenance.start()
         self.relay.start()
+        self.retention.start()
 
     def stop(self) -> None:
         """Refuses new calls, finishes running ones, closes in reverse order.
@@ -100,6 +104,7 @@ class Coordinator:
         The head is left as a checkpoint, so that the next start replays nothing.
         """
         self._server.stop(self._config.stop_seconds)
+        self.retention.stop()
         self.relay.stop()
         self.maintenance.stop()
         self._leave("presence_not_saved", lambda: self.core.presence.save(self.core.store))
@@ -162,7 +167,15 @@ def build(
             service_names=[f"letheon.v1.{service.name}" for service in services],
         )
         return Coordinator(
-            config, core, server, maintenance, relay, leadership, hold, opened.pop_all()
+            config,
+            core,
+            server,
+            maintenance,
+            relay,
+            Retention(core, config),
+            leadership,
+            hold,
+            opened.pop_all(),
         )
 
 
@@ -240,7 +253,9 @@ def reading_services(core: Core) -> list[Service]:
         export_model=ExportModel(core.store, core.clock),
         slots=core.slots,
     )
-    federation = FederationServicer(core.store, core.blobs, core.live, core.clock, core.plan)
+    federation = FederationServicer(
+        core.store, core.blobs, core.staging, core.live, core.clock, core.plan
+    )
     ledger = LedgerServicer(core.store, core.verify_ledger, core.metrics)
     return [
         Service("Models", models_pb2_grpc.add_ModelsServicer_to_server, models),

@@ -19,6 +19,7 @@ from coordinator.adapters.tombstone_file import TombstoneFile
 from coordinator.config import CoordinatorConfig, Limits
 from coordinator.core import Core
 from coordinator.metrics import Gauges, Metrics
+from coordinator.services.check_integrity import check_integrity
 from coordinator.services.check_store import check_store_belongs, mark_store
 from coordinator.services.import_plan import import_plan
 from coordinator.services.keep_derived import KeepDerived
@@ -79,6 +80,7 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
         # Elsewhere a process of another machine may be storing still: there only age counts.
         orphans.at_start()
     size = plan.parameters.size
+    check_integrity(store, blobs, size=size)
     live = LiveModel(store, blobs, metrics, clock, size=size)
     presence = Presence()
     return Core(
@@ -103,6 +105,7 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
             live=live,
             clock=clock,
             checkpoint_every=upkeep.checkpoint_entries,
+            recovery_entries=upkeep.recovery_entries,
             keep_checkpoints=upkeep.keep_checkpoints,
             fold_after=upkeep.fold_entries,
             unfolded=UnfoldedTerms(store, count_to=upkeep.fold_entries),

@@ -121,6 +121,14 @@ class Gauges:
         head.set_function(lambda: live.position.version)
         epoch = Gauge("letheon_epoch", "Erasures that changed the weights.", registry=registry)
         epoch.set_function(lambda: live.position.epoch)
+        recovery = Gauge(
+            "letheon_recovery_seconds", "What recovering the head took last.", registry=registry
+        )
+        recovery.set_function(lambda: live.recovery.seconds)
+        recovered = Gauge(
+            "letheon_recovery_entries", "Rows that recovery replayed.", registry=registry
+        )
+        recovered.set_function(lambda: live.recovery.entries)
         self._serving = Gauge(
             "letheon_serving_version", "Served model version, -1 for none.", registry=registry
         )

@@ -18,8 +18,9 @@ from letheon.servicekit.config import effective, load
 from letheon.servicekit.logs import configure
 
 _log = logging.getLogger(__name__)
-# Of sysexits.h. A supervisor starts again after 69 and 75; after 78 a human must act first.
+# Of sysexits.h. A supervisor starts again after 69 and 75; after 65 and 78 a human must act first.
 _BAD_CONFIG = 78  # EX_CONFIG
+_BAD_DATA = 65  # EX_DATAERR
 _UNAVAILABLE = 69  # EX_UNAVAILABLE
 _LEADERSHIP_LOST = 75  # EX_TEMPFAIL
 _TIDY_S = 5.0  # after running calls had their time
@@ -28,8 +29,8 @@ _TIDY_S = 5.0  # after running calls had their time
 def run(arguments: Sequence[str]) -> int:
     """Exit code: 0 after SIGTERM or SIGINT; otherwise a sentence on standard error and
 
-    78 for a configuration or stored data that cannot be used, 69 without its database, 75 when
-    another coordinator has taken over.
+    78 for a configuration that cannot be used, 65 if what is stored is damaged or missing and a
+    human must put it back, 69 without its database, 75 when another coordinator has taken over.
     """
     parser = argparse.ArgumentParser(prog="coordinator", description="Serves one federation.")
     parser.add_argument("--config", type=Path, required=True, help="TOML file")
@@ -38,8 +39,10 @@ def run(arguments: Sequence[str]) -> int:
         config = load(options.config, CoordinatorConfig)
         _configure_logs(config)
         _serve(config)
-    except (BadConfig, Corrupt) as error:
+    except BadConfig as error:
         return _ended(error, _BAD_CONFIG)
+    except Corrupt as error:
+        return _ended(error, _BAD_DATA)
     except LeadershipLost as error:
         return _ended(error, _LEADERSHIP_LOST)
     except LetheonError as error:
@@ -47,15 +50,15 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _end_within(seconds: float) -> None:
+def _end_within(seconds: float, code: int) -> None:
     # Everything that matters is durable already; an orderly end is a courtesy with a limit.
-    last_resort = threading.Timer(seconds, os._exit, (0,))
+    last_resort = threading.Timer(seconds, os._exit, (code,))
     last_resort.daemon = True
     last_resort.start()
 
 
 def _ended(error: LetheonError, code: int) -> int:
-    _log.error("ended", extra={"reason": error.reason, "exit_code": code})
+    _log.error("ended", extra={"reason": error.reason, "exit_code": code, **error.facts})
     sys.stderr.write(f"{error.message}\n")
     return code
 
@@ -79,6 +82,7 @@ def _serve(config: CoordinatorConfig) -> None:
         return
     coordinator.start()
     ending.wait()
-    _end_within(config.stop_seconds + _TIDY_S)
+    code = _LEADERSHIP_LOST if coordinator.leadership.is_lost else 0
+    _end_within(config.stop_seconds + _TIDY_S, code)
     coordinator.stop()
     coordinator.leadership.check()

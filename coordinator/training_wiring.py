@@ -70,10 +70,17 @@ def receive_upload(core: Core) -> ReceiveUpload:
         in_flight=core.in_flight,
         acceptances={
             DeltaPurpose: AcceptDelta(
-                store, live, core.strategy, meter, clock, plan.encoding, plan.max_delta_norm
+                store,
+                live,
+                core.derived,
+                core.strategy,
+                meter,
+                clock,
+                plan.encoding,
+                plan.max_delta_norm,
             ),
             PatchPurpose: AcceptPatch(
-                store, live, meter, clock, plan.encoding, plan.erasure.patch_cap_ratio
+                store, live, core.derived, meter, clock, plan.encoding, plan.erasure.patch_cap_ratio
             ),
             AnswerPurpose: StoreAnswer(store, live, clock, plan.encoding),
         },

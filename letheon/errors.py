@@ -169,6 +169,10 @@ class ModelDestroyed(Refused):
     """The version was destroyed by an erasure and can never be rebuilt; facts: erasure."""
 
 
+class VersionCompacted(Refused):
+    """The payloads to rebuild the version from were given up; facts: oldest version there is."""
+
+
 class NoServingModel(Refused):
     """The serving policy offers no version at present."""
 
@@ -233,6 +237,10 @@ class DiskFull(Busy):
     """There is no room for the payload."""
 
 
+class CheckpointBehind(Busy):
+    """The head is too far ahead of the newest checkpoint: a restart would replay too much."""
+
+
 class ClaimHeld(Busy):
     """Another calibrator holds the claim."""
 
@@ -279,6 +287,10 @@ class PayloadCorrupt(Corrupt):
 
 class DatabaseCorrupt(Corrupt):
     """The database is not what was written to it; a human restores a backup."""
+
+
+class PayloadMissing(Corrupt):
+    """A file that a row names is missing or cut short; facts: entry, sha256, file."""
 
 
 class LedgerBroken(Corrupt):

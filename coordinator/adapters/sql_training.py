@@ -106,9 +106,10 @@ class SqlEntries:
             query = query.where(e.site == site)
         yield from self._connection.execute(query.distinct()).scalars()
 
-    def names_payload(self, sha256: str) -> bool:
-        """Whether any row names the payload."""
-        query = select(tables.entries.c.entry).where(tables.entries.c.payload_sha256 == sha256)
+    def names_payload(self, sha256: str, *, after: int = -1) -> bool:
+        """Whether any row > `after` names the payload."""
+        e = tables.entries.c
+        query = select(e.entry).where(e.payload_sha256 == sha256, e.entry > after)
         return self._connection.execute(query.limit(1)).first() is not None
 
     def accepted_between(self, first: int, last: int, *, without: str | None = None) -> int:

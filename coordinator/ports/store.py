@@ -62,8 +62,8 @@ class EntryRepository(Protocol):
         """Digests of the payloads of entries <= `through`, of one site or of all."""
         ...
 
-    def names_payload(self, sha256: str) -> bool:
-        """Whether any row names the payload."""
+    def names_payload(self, sha256: str, *, after: int = -1) -> bool:
+        """Whether any row > `after` names the payload."""
         ...
 
     def accepted_between(self, first: int, last: int, *, without: str | None = None) -> int:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import grpc
 
-from coordinator.ports import Blobs, Store
+from coordinator.ports import Blobs, StagingArea, Store
 from coordinator.rpc import convert
 from coordinator.services.live_model import LiveModel
+from coordinator.services.measure_upkeep import measure_upkeep
 from letheon.federation.plan import Plan
 from letheon.servicekit.clock import Clock
 from letheon.v1 import federation_pb2, federation_pb2_grpc
@@ -23,6 +24,7 @@ class FederationServicer(federation_pb2_grpc.FederationServicer):
 
     store: Store
     blobs: Blobs
+    staging: StagingArea
     live: LiveModel
     clock: Clock
     plan: Plan
@@ -30,12 +32,13 @@ class FederationServicer(federation_pb2_grpc.FederationServicer):
     def GetFederation(
         self, request: federation_pb2.GetFederationRequest, context: grpc.ServicerContext
     ) -> federation_pb2.FederationStatus:
-        """Head, epoch, serving version, counters."""
+        """Head, epoch, serving version, counters, disk."""
         with self.store.read() as uow:
             row = uow.federation.get()
             counters = uow.federation.counters()
             open_erasures = len(uow.erasures.open())
         position = self.live.position
+        upkeep = measure_upkeep(self.store, self.blobs, self.staging, position.entry)
         status = federation_pb2.FederationStatus(
             plan_digest=row.plan_digest,
             epoch=position.epoch,
@@ -48,6 +51,11 @@ class FederationServicer(federation_pb2_grpc.FederationServicer):
             open_erasures=open_erasures,
             read_at=convert.timestamp(self.clock.now()),
             disk_bytes=self.blobs.disk_bytes(),
+            disk_bytes_by_area=upkeep.bytes_by_area,
+            payloads_kept=upkeep.payloads,
+            oldest_rebuildable_entry=upkeep.oldest_entry,
+            oldest_rebuildable_version=upkeep.oldest_version,
+            entries_since_checkpoint=upkeep.entries_since_checkpoint,
         )
         if row.serving_version is not None:
             status.serving_version = row.serving_version

@@ -11,6 +11,7 @@ from coordinator.domain.site import check_not_fenced, with_accepted_delta
 from coordinator.domain.upload import DeltaPurpose, Header, Outcome, Receipt
 from coordinator.ports import Meter, Store, UnitOfWork
 from coordinator.services.flush_buffer import flush_if_ready
+from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.live_model import Head, LiveModel, Position
 from coordinator.services.receive_upload import repeated
 from letheon.errors import MalformedRequest, StaleEpoch, UnknownModelVersion
@@ -29,6 +30,7 @@ class AcceptDelta:
 
     store: Store
     live: LiveModel
+    derived: KeepDerived
     strategy: Strategy
     meter: Meter
     clock: Clock
@@ -36,8 +38,9 @@ class AcceptDelta:
     max_norm: float | None
 
     def check(self, uow: UnitOfWork, header: Header) -> None:
-        """Raises UnknownSite, SiteFenced, StaleEpoch or UnknownModelVersion."""
+        """Raises UnknownSite, SiteFenced, StaleEpoch, UnknownModelVersion or CheckpointBehind."""
         self._check(uow, _purpose(header), self.live.position)
+        self.derived.check_recoverable()
 
     def accept(self, header: Header, payload: Vector, norm: float) -> Receipt:
         """Merges or buffers the delta. Raises as `check`: the epoch may have moved meanwhile."""

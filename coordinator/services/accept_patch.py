@@ -10,6 +10,7 @@ from coordinator.domain.erasure import Erasure, check_open
 from coordinator.domain.ledger_rows import follow
 from coordinator.domain.upload import Header, Outcome, PatchKind, PatchPurpose, Receipt
 from coordinator.ports import Meter, Store, UnitOfWork
+from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.live_model import LiveModel, Position
 from coordinator.services.receive_upload import repeated
 from letheon.errors import MalformedRequest, MalformedUpdate, PatchVoid, UnknownModelVersion
@@ -29,6 +30,7 @@ class AcceptPatch:
 
     store: Store
     live: LiveModel
+    derived: KeepDerived
     meter: Meter
     clock: Clock
     encoding: str
@@ -36,8 +38,11 @@ class AcceptPatch:
     max_norm: float | None = None
 
     def check(self, uow: UnitOfWork, header: Header) -> None:
-        """Raises UnknownErasure, ErasureConcluded, ClaimLost, PatchVoid, UnknownModelVersion."""
+        """Raises UnknownErasure, ErasureConcluded, ClaimLost, PatchVoid, UnknownModelVersion;
+        CheckpointBehind.
+        """
         self._check(uow, _purpose(header), self.live.position)
+        self.derived.check_recoverable()
 
     def accept(self, header: Header, payload: Vector, norm: float) -> Receipt:
         """Adds the patch. Raises as `check`, or MalformedUpdate(rule=cap)."""

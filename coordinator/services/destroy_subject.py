@@ -152,11 +152,20 @@ def _contributions(uow: UnitOfWork, erasure: Erasure) -> set[str]:
         if checkpoint.is_anchor:
             found.add(_kept_by(uow, checkpoint).get(erasure.site))
     others = {c.sha256 for c in uow.contributions.all() if c.site != erasure.site}
+    for checkpoint in uow.checkpoints.all():
+        if checkpoint.is_anchor:
+            kept = _kept_by(uow, checkpoint)
+            others |= {sha256 for site, sha256 in kept.items() if site != erasure.site}
     return {sha256 for sha256 in found if sha256 is not None} - others
 
 
 def _kept_by(uow: UnitOfWork, anchor: Checkpoint) -> dict[str, str]:
     return dict(uow.entries.get(anchor.entry).details.get("contributions", {}))
+
+
+def _sums_of(uow: UnitOfWork, checkpoints: Iterable[Checkpoint]) -> set[str]:
+    """Digests of all sums that the anchors among these keep."""
+    return {sha256 for c in checkpoints if c.is_anchor for sha256 in _kept_by(uow, c).values()}
 
 
 def _used_contributions(uow: UnitOfWork) -> set[str]:
@@ -176,6 +185,10 @@ def _destroy_versions(versions: Versions, context: ErasureContext) -> None:
         files, checkpoints = _files(uow, versions), _checkpoints(uow, versions)
         kept_files = _digests(uow.models.newest(), files)
         kept_checkpoints = _digests(uow.checkpoints.all(), checkpoints)
+        sums = _sums_of(uow, checkpoints) - _used_contributions(uow)
+        sums -= _sums_of(uow, [c for c in uow.checkpoints.all() if c not in checkpoints])
+    for sha256 in sums:  # of retained sites, which nothing but these anchors kept
+        context.blobs.contributions.destroy(sha256)
     for file in files:
         if file.sha256 not in kept_files:
             context.blobs.models.destroy(file.sha256)

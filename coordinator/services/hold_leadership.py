@@ -58,9 +58,14 @@ class HoldLeadership:
         except LetheonError as error:
             _log.warning("lease_not_given_up", extra={"reason": error.reason})
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken over."""
+        return self._lost.is_set()
+
     def check(self) -> None:
         """Raises LeadershipLost if another process has taken over."""
-        if self._lost.is_set():
+        if self.is_lost:
             raise LeadershipLost(
                 "another coordinator writes to this database now: this one has ended; started "
                 "again, it waits until the other's lease is over"

@@ -11,15 +11,25 @@ from coordinator.ports import Blobs, Store
 from coordinator.services.live_model import LiveModel
 from coordinator.services.replay_start import BEFORE_FIRST, contribution_at
 from coordinator.services.unfolded_terms import UnfoldedTerms
+from letheon.errors import CheckpointBehind
 from letheon.federation.parameters import Vector
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
+_CHECKPOINT_RETRY_S = 5.0
 
 
 def vector_bytes(vector: Vector) -> memoryview:
     """The little-endian float32 bytes of a vector [d], without a copy."""
     return vector.astype("<f4", copy=False).data.cast("B")
+
+
+@dataclass
+class _Newest:
+    """Row of the newest durable checkpoint; None until looked up."""
+
+    entry: int | None = None
 
 
 @dataclass(frozen=True)
@@ -31,20 +41,44 @@ class KeepDerived:
     live: LiveModel
     clock: Clock
     checkpoint_every: int  # rows
+    recovery_entries: int  # rows a restart replays at most
     keep_checkpoints: int  # the newest so many, beside anchors
     fold_after: int  # unfolded terms of one site
     unfolded: UnfoldedTerms
     # A promotion folds too: of two at once, one could drop the vector the other is to name.
     _folding: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _newest: _Newest = field(default_factory=_Newest, repr=False)
+
+    def check_recoverable(self) -> None:
+        """Raises CheckpointBehind if a restart would have to replay too many rows.
+
+        Reads memory only, so that it may be asked for every delta.
+        """
+        newest = self._newest.entry
+        if newest is None:
+            newest = self._look_up_newest()
+        ahead = self.live.position.entry - newest
+        if ahead >= self.recovery_entries:
+            raise CheckpointBehind(
+                f"the head is {ahead} rows ahead of the newest checkpoint, at most "
+                f"{self.recovery_entries} are allowed: a checkpoint is being written, come back",
+                retry_after_s=_CHECKPOINT_RETRY_S,
+            )
 
     def checkpoint_if_due(self) -> Checkpoint | None:
         """A new checkpoint once enough rows came after the newest one."""
+        due = min(self.checkpoint_every, self.recovery_entries)
+        if self.live.position.entry - self._look_up_newest() < due:
+            return None
+        return self.checkpoint()
+
+    def _look_up_newest(self) -> int:
+        """Erasures and retention write checkpoints too, and destroy some."""
         with self.store.read() as uow:
             known = uow.checkpoints.all()
         newest = known[0].entry if known else BEFORE_FIRST
-        if self.live.position.entry - newest < self.checkpoint_every:
-            return None
-        return self.checkpoint()
+        self._newest.entry = newest
+        return newest
 
     def checkpoint_if_behind(self) -> Checkpoint | None:
         """A new checkpoint unless the newest one is of the head: a restart then replays nothing."""
@@ -58,6 +92,7 @@ class KeepDerived:
         """Makes the head of this moment durable and drops the oldest checkpoints."""
         position, weights = self.live.snapshot()
         sha256 = self.blobs.checkpoints.put(vector_bytes(weights))
+        reach("checkpoint.put")
         made = Checkpoint(
             entry=position.entry,
             version=position.version,
@@ -82,6 +117,8 @@ class KeepDerived:
                 uow.checkpoints.remove(checkpoint.entry)
             kept = {c.sha256 for c in uow.checkpoints.all()}
             uow.commit()
+        reach("checkpoint.recorded")
+        self._newest.entry = made.entry
         for checkpoint in dropped:
             if checkpoint.sha256 not in kept:
                 self.blobs.checkpoints.destroy(checkpoint.sha256)
@@ -111,6 +148,7 @@ class KeepDerived:
             return old or Contribution(site, BEFORE_FIRST, None, 0)
         total = contribution_at(self.store, self.blobs, site, through=through)
         sha256 = None if total is None else self.blobs.contributions.put(vector_bytes(total))
+        reach("fold.put")
         made = Contribution(site, through, sha256, len(added) + (old.terms if old else 0))
         with self.store.write() as uow:
             if uow.contributions.find(site) != old:
@@ -118,6 +156,7 @@ class KeepDerived:
                 return self._superseded(sha256, site)
             uow.contributions.save(made)
             uow.commit()
+        reach("fold.recorded")
         self._drop_unused(old)
         _log.info("contribution_folded", extra={"site": site, "through": through})
         return made

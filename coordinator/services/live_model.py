@@ -21,19 +21,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from coordinator.ports import Blobs, Meter, Store, UnitOfWork
+from coordinator.services.replay_ahead import replay_ahead
 from coordinator.services.replay_start import (
     add_contributions,
     entries_after,
     payload_reader,
     state_at,
 )
-from letheon.errors import BadConfig, PayloadCorrupt
+from coordinator.services.replayable import NOTHING_COMPACTED, compacted_through
+from letheon.errors import PayloadCorrupt, PayloadMissing
 from letheon.federation.ledger import Entry, EntryKind, read_merges
 from letheon.federation.parameters import Vector
 from letheon.federation.replay import (
     ReadPayload,
     ReplayState,
-    apply,
     merge_delta,
     remove_contribution,
     removed_sites,
@@ -53,6 +54,14 @@ class Position:
     epoch: int
     epoch_first_version: int  # the oldest base that may still be named
     ledger_hash: str
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What the newest recovery of the head took."""
+
+    entries: int  # rows replayed
+    seconds: float
 
 
 def _position(newest: Entry, epoch_first_version: int) -> Position:
@@ -146,6 +155,7 @@ class LiveModel:
         self._size = size
         self._lock = threading.RLock()
         self._read_payload = payload_reader(blobs)
+        self.recovery = Recovery(0, 0.0)
         self._head = self._recovered()
 
     @property
@@ -177,8 +187,8 @@ class LiveModel:
         first = state.entry
         state.tracked = removed_sites(entries_after(self._store, first))
         add_contributions(self._store, self._blobs, state)
-        for entry in entries_after(self._store, first):
-            apply(state, entry, self._read_payload)
+        for _ in replay_ahead(state, entries_after(self._store, first), self._read_payload):
+            pass
         with self._store.read() as uow:
             newest = uow.entries.get(state.entry)
             removal = uow.entries.newest(EntryKind.REMOVAL)
@@ -189,34 +199,36 @@ class LiveModel:
             read_payload=self._read_payload,
             meter=self._meter,
         )
+        self.recovery = Recovery(state.entry - first, self._clock.monotonic() - started)
         _log.info(
             "head_recovered",
             extra={
                 "from_entry": first,
                 "entry": newest.entry,
                 "version": newest.version,
-                "seconds": self._clock.monotonic() - started,
+                "entries": self.recovery.entries,
+                "seconds": self.recovery.seconds,
             },
         )
         return head
 
     def _start(self) -> ReplayState:
+        """Raises PayloadMissing if what is left gives no state to begin at."""
         with self._store.read() as uow:
-            checkpoints = uow.checkpoints.all()
+            floor = compacted_through(uow)
+            checkpoints = [c for c in uow.checkpoints.all() if c.entry >= floor]
         for checkpoint in checkpoints:
             try:
-                return self._of_this_plan(state_at(self._store, self._blobs, checkpoint))
+                return state_at(self._store, self._blobs, checkpoint)
             except PayloadCorrupt as error:
                 _log.warning(
                     "checkpoint_unusable", extra={"entry": checkpoint.entry, **error.facts}
                 )
-        return ReplayState.before_first(self._size)
-
-    def _of_this_plan(self, state: ReplayState) -> ReplayState:
-        if state.head.size != self._size:
-            raise BadConfig(
-                f"the checkpoint of row {state.entry} holds {state.head.size} numbers, the plan's "
-                f"model has {self._size}: data_dir or database is of another federation",
-                key="data_dir",
-            )
-        return state
+        if floor == NOTHING_COMPACTED:
+            return ReplayState.before_first(self._size)
+        files = ", ".join(f"checkpoints/{c.sha256} (row {c.entry})" for c in checkpoints)
+        raise PayloadMissing(
+            f"the head cannot be recovered: the payloads up to row {floor} were compacted, and "
+            f"no checkpoint after it can be read; put back from a backup one of: {files or 'none'}",
+            entry=floor,
+        )

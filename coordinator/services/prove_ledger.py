@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
 
 from coordinator.domain.erasure import Erasure
 from coordinator.domain.model import Checkpoint
-from coordinator.ports import UnitOfWork
+from coordinator.ports import Blobs, Store, UnitOfWork
 from coordinator.services.erasure_context import ErasureContext
-from coordinator.services.live_model import Head
+from coordinator.services.live_model import Head, LiveModel
+from coordinator.services.replay_ahead import replay_ahead
 from coordinator.services.replay_start import (
     BEFORE_FIRST,
     add_contributions,
@@ -18,22 +22,48 @@ from coordinator.services.replay_start import (
     payload_reader,
     state_at,
 )
+from coordinator.services.replayable import compacted_through
 from letheon.errors import LedgerBroken
 from letheon.federation.arithmetic import relative_error
 from letheon.federation.encoding import decode
 from letheon.federation.ledger import Entry, EntryKind, verify_chain
-from letheon.federation.parameters import digest
-from letheon.federation.replay import ReplayState, apply, removed_sites
+from letheon.federation.parameters import Vector, digest
+from letheon.federation.plan import Plan
+from letheon.federation.replay import ReplayState, removed_sites
 from letheon.federation.replay import remove_contribution as subtract_from
 
 REMOVAL_BOUND = 1e-5  # relative L2 error of a removal against the replay without the subject
 
 
+class Surroundings(Protocol):
+    """Where a proof is made."""
+
+    @property
+    def store(self) -> Store:
+        """The ledger."""
+        ...
+
+    @property
+    def blobs(self) -> Blobs:
+        """The payloads."""
+        ...
+
+    @property
+    def live(self) -> LiveModel:
+        """The head."""
+        ...
+
+    @property
+    def plan(self) -> Plan:
+        """The layout."""
+        ...
+
+
 @dataclass
 class Survey:
-    """Whose payloads the rows name."""
+    """Whose payloads the rows name; without an erasure, only how many rows there are."""
 
-    erasure: Erasure
+    erasure: Erasure | None
     rows: int = 0
     own: set[str] = field(default_factory=set)  # of the subject, and patches of its erasure
     foreign: set[str] = field(default_factory=set)
@@ -41,7 +71,7 @@ class Survey:
     def see(self, row: Entry) -> None:
         """Takes one row in."""
         self.rows += 1
-        if row.payload_sha256 is None:
+        if self.erasure is None or row.payload_sha256 is None:
             return
         # A patch is made of the subject's answer, so it goes with the subject.
         patch = row.kind is EntryKind.PATCH and row.details.get("erasure") == self.erasure.id
@@ -68,15 +98,23 @@ class RemovalError:
     start_held_subject: bool  # then its contribution up to that row was subtracted first
 
 
-def prove_ledger(erasure: Erasure, context: ErasureContext) -> Proof:
+def _no_pause() -> None:
+    """For a proof that nobody breaks off."""
+
+
+def prove_ledger(
+    erasure: Erasure | None, context: Surroundings, *, pause: Callable[[], None] = _no_pause
+) -> Proof:
     """Checks the chain from the first row and replays from the newest anchor to the head.
 
+    `pause` is called before each row; what it raises breaks the proof off.
     Raises LedgerBroken or PayloadCorrupt.
     """
     position = context.live.position
     survey = Survey(erasure)
     last: Entry | None = None
     for row in entries_after(context.store, BEFORE_FIRST, through=position.entry):
+        pause()
         last = verify_chain([row], after=last)
         survey.see(row)
     verify_chain([], after=last, tip=position.ledger_hash)
@@ -87,30 +125,48 @@ def prove_ledger(erasure: Erasure, context: ErasureContext) -> Proof:
     state = _start(context, anchors[0] if anchors else None)
     started = max(state.entry, 0)
     _track(context, state, position.entry, without=frozenset())
-    read = payload_reader(context.blobs)
-    for row in entries_after(context.store, state.entry, through=position.entry):
-        apply(state, row, read)
+    rows = entries_after(context.store, state.entry, through=position.entry)
+    for _ in replay_ahead(state, rows, payload_reader(context.blobs)):
+        pause()
     return Proof(state, last, survey, started)
 
 
-def catch_up(proof: Proof, head: Head, context: ErasureContext) -> str:
+def catch_up(proof: Proof, head: Head, context: Surroundings) -> str:
     """Replays what came since and compares, bit for bit; answers the digest of both.
 
     Called with the head held, no removal having happened since `prove_ledger`.
     Raises LedgerBroken or PayloadCorrupt.
     """
-    read = payload_reader(context.blobs)
-    for row in entries_after(context.store, proof.state.entry):
-        proof.last = verify_chain([row], after=proof.last) or row
-        proof.survey.see(row)
-        apply(proof.state, row, read)
+    follow_head(proof, context, through=head.newest.entry)
     replayed, live = digest(proof.state.head), digest(head.weights)
     if replayed != live or proof.state.version != head.newest.version:
-        raise LedgerBroken(
-            f"the replay up to row {proof.state.entry} differs from the head: nothing is destroyed",
-            entry=proof.state.entry,
-        )
+        raise _differs(proof)
     return live
+
+
+def follow_head(proof: Proof, context: Surroundings, *, through: int) -> None:
+    """Replays the rows that came since, up to `through`, none of them a removal.
+
+    Raises LedgerBroken or PayloadCorrupt.
+    """
+    read = payload_reader(context.blobs)
+    rows = entries_after(context.store, proof.state.entry, through=through)
+    for row in replay_ahead(proof.state, rows, read):
+        proof.last = verify_chain([row], after=proof.last) or row
+        proof.survey.see(row)
+
+
+def check_same_bits(proof: Proof, weights: Vector) -> None:
+    """Raises LedgerBroken unless the replay gave these weights [d], bit for bit."""
+    if not np.array_equal(proof.state.head.view(np.uint32), weights.view(np.uint32)):
+        raise _differs(proof)
+
+
+def _differs(proof: Proof) -> LedgerBroken:
+    return LedgerBroken(
+        f"the replay up to row {proof.state.entry} differs from the head: nothing is destroyed",
+        entry=proof.state.entry,
+    )
 
 
 def measure_removal(erasure: Erasure, context: ErasureContext) -> RemovalError | None:
@@ -129,9 +185,9 @@ def measure_removal(erasure: Erasure, context: ErasureContext) -> RemovalError |
     state, held = found
     started = max(state.entry, 0)
     _track(context, state, removal.entry, without=without)
-    read = payload_reader(context.blobs)
-    for row in entries_after(context.store, state.entry, through=removal.entry):
-        apply(state, row, read, without=without)
+    rows = entries_after(context.store, state.entry, through=removal.entry)
+    for _ in replay_ahead(state, rows, payload_reader(context.blobs), without=without):
+        pass
     after = decode(context.blobs.models.get(removal.sha256_after), "float32")
     error = relative_error(after, state.head)
     if error > REMOVAL_BOUND:
@@ -148,7 +204,7 @@ def _anchors(uow: UnitOfWork, through: int) -> list[Checkpoint]:
     return [c for c in uow.checkpoints.all() if c.is_anchor and c.entry <= through]
 
 
-def _start(context: ErasureContext, anchor: Checkpoint | None) -> ReplayState:
+def _start(context: Surroundings, anchor: Checkpoint | None) -> ReplayState:
     if anchor is None:
         return ReplayState.before_first(context.plan.parameters.size)
     with context.store.read() as uow:
@@ -159,7 +215,7 @@ def _start(context: ErasureContext, anchor: Checkpoint | None) -> ReplayState:
 
 
 def _track(
-    context: ErasureContext, state: ReplayState, through: int, *, without: frozenset[str]
+    context: Surroundings, state: ReplayState, through: int, *, without: frozenset[str]
 ) -> None:
     """Gives the state the contributions that rows up to `through` subtract."""
     rows = entries_after(context.store, state.entry, through=through)
@@ -198,14 +254,15 @@ def _counterfactual_start(
 
 
 def _all_there(erasure: Erasure, start: int, through: int, context: ErasureContext) -> bool:
-    """Whether no payload that the replay would read was destroyed."""
-    rows = entries_after(context.store, start, through=through)
+    """Whether no payload that the replay would read was destroyed or given up."""
     with context.store.read() as uow:
-        return all(
-            uow.destroyed.destroyer_of(row.payload_sha256 or "") is None
-            for row in _read_without(rows, erasure.site)
-        )
-
-
-def _read_without(rows: Iterator[Entry], site: str) -> Iterator[Entry]:
-    return (row for row in rows if row.payload_sha256 is not None and row.site != site)
+        if start < compacted_through(uow):
+            return False
+        # A flush after the start may merge what waited at it.
+        waited = [d for d in uow.buffered.waiting(start) if d.voided_by is None]
+        due = {d.payload_sha256 for d in waited if d.site != erasure.site}
+    for row in entries_after(context.store, start, through=through):
+        if row.payload_sha256 is not None and row.site != erasure.site:
+            due.add(row.payload_sha256)
+    with context.store.read() as uow:
+        return all(uow.destroyed.destroyer_of(sha256) is None for sha256 in due)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from coordinator.domain.model import Checkpoint
 from coordinator.ports import Blobs, Store
 from coordinator.services.live_model import LiveModel, Position
+from coordinator.services.replay_ahead import replay_ahead
 from coordinator.services.replay_start import (
     BEFORE_FIRST,
     add_contributions,
@@ -20,7 +21,9 @@ from coordinator.services.replay_start import (
 from letheon.errors import LedgerBroken, PayloadCorrupt, VerificationRunning
 from letheon.federation.ledger import Entry, verify_chain
 from letheon.federation.parameters import digest
-from letheon.federation.replay import ReplayState, apply, removed_sites
+from letheon.federation.replay import ReplayState, removed_sites
+
+_PATIENCE_S = 1.0  # whoever destroys payloads is mostly done within it
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,10 @@ class VerifyLedger:
 
     def __call__(self) -> Iterator[Progress | Verdict]:
         """Progress, then one verdict. Raises VerificationRunning."""
-        if not self._running.acquire(blocking=False):
+        if not self._running.acquire(timeout=_PATIENCE_S):
             raise VerificationRunning(
-                "a verification of the ledger runs already", retry_after_s=5.0
+                "a verification of the ledger runs already, or payloads are being destroyed",
+                retry_after_s=5.0,
             )
         try:
             yield from self._verify()
@@ -135,13 +139,13 @@ class VerifyLedger:
         return state
 
     def _replay(self, state: ReplayState, position: Position) -> Iterator[None]:
-        read = payload_reader(self._blobs)
-        for row in entries_after(self._store, state.entry, through=position.entry):
-            try:
-                apply(state, row, read)
-            except PayloadCorrupt as error:
-                raise LedgerBroken(f"row {row.entry}: {error.message}", entry=row.entry) from error
-            yield
+        rows = entries_after(self._store, state.entry, through=position.entry)
+        try:
+            for _ in replay_ahead(state, rows, payload_reader(self._blobs)):
+                yield
+        except PayloadCorrupt as error:
+            bad = state.entry + 1
+            raise LedgerBroken(f"row {bad}: {error.message}", entry=bad) from error
 
 
 def _compare(replayed: tuple[str, int], head: tuple[str, int], position: Position) -> None:

@@ -59,6 +59,19 @@ def _federation_fields(status: federation_pb2.FederationStatus) -> dict[str, str
         "ledger": f"{status.entries} entries, newest hash {status.ledger_hash[:16]}",
         "updates": updates or "none yet",
         "model": size_text(status.model_size_bytes),
-        "on disk": size_text(status.disk_bytes),
+        "on disk": _disk_text(status),
+        "kept": (
+            f"{status.payloads_kept} payloads; versions from "
+            f"{status.oldest_rebuildable_version} on (entry {status.oldest_rebuildable_entry}) "
+            "can be rebuilt"
+        ),
+        "restart": f"would replay {status.entries_since_checkpoint} entries",
         "plan": status.plan_digest[:16],
     }
+
+
+def _disk_text(status: federation_pb2.FederationStatus) -> str:
+    areas = ", ".join(
+        f"{name} {size_text(size)}" for name, size in sorted(status.disk_bytes_by_area.items())
+    )
+    return f"{size_text(status.disk_bytes)} ({areas})" if areas else size_text(status.disk_bytes)

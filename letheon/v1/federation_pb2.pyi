@@ -58,6 +58,26 @@ class FederationStatus(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class DiskBytesByAreaEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PLAN_DIGEST_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     HEAD_VERSION_FIELD_NUMBER: _builtins.int
@@ -70,6 +90,11 @@ class FederationStatus(_message.Message):
     OPEN_ERASURES_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     DISK_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_BY_AREA_FIELD_NUMBER: _builtins.int
+    PAYLOADS_KEPT_FIELD_NUMBER: _builtins.int
+    OLDEST_REBUILDABLE_ENTRY_FIELD_NUMBER: _builtins.int
+    OLDEST_REBUILDABLE_VERSION_FIELD_NUMBER: _builtins.int
+    ENTRIES_SINCE_CHECKPOINT_FIELD_NUMBER: _builtins.int
     plan_digest: _builtins.str
     """sha256, hex"""
     epoch: _builtins.int
@@ -88,13 +113,25 @@ class FederationStatus(_message.Message):
     """one full-precision model"""
     open_erasures: _builtins.int
     disk_bytes: _builtins.int
-    """payloads, checkpoints and model files held by the coordinator"""
+    """payloads, checkpoints, contributions and model files held by the coordinator"""
+    payloads_kept: _builtins.int
+    """files of deltas, patches and answers"""
+    oldest_rebuildable_entry: _builtins.int
+    """after it and every later one the state can be rebuilt"""
+    oldest_rebuildable_version: _builtins.int
+    """of that entry"""
+    entries_since_checkpoint: _builtins.int
+    """what a restart would replay"""
     @_builtins.property
     def updates(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """accepted, buffered, superseded, rejected, voided: since the federation began"""
 
     @_builtins.property
     def read_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def disk_bytes_by_area(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """payloads, checkpoints, contributions, models, uploads"""
+
     def __init__(
         self,
         *,
@@ -110,10 +147,15 @@ class FederationStatus(_message.Message):
         open_erasures: _builtins.int = ...,
         read_at: _timestamp_pb2.Timestamp | None = ...,
         disk_bytes: _builtins.int = ...,
+        disk_bytes_by_area: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        payloads_kept: _builtins.int = ...,
+        oldest_rebuildable_entry: _builtins.int = ...,
+        oldest_rebuildable_version: _builtins.int = ...,
+        entries_since_checkpoint: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_serving_version", b"_serving_version", "read_at", b"read_at", "serving_version", b"serving_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_serving_version", b"_serving_version", "disk_bytes", b"disk_bytes", "entries", b"entries", "epoch", b"epoch", "head_version", b"head_version", "ledger_hash", b"ledger_hash", "model_size_bytes", b"model_size_bytes", "open_erasures", b"open_erasures", "plan_digest", b"plan_digest", "read_at", b"read_at", "serving_carries_subject", b"serving_carries_subject", "serving_version", b"serving_version", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_serving_version", b"_serving_version", "disk_bytes", b"disk_bytes", "disk_bytes_by_area", b"disk_bytes_by_area", "entries", b"entries", "entries_since_checkpoint", b"entries_since_checkpoint", "epoch", b"epoch", "head_version", b"head_version", "ledger_hash", b"ledger_hash", "model_size_bytes", b"model_size_bytes", "oldest_rebuildable_entry", b"oldest_rebuildable_entry", "oldest_rebuildable_version", b"oldest_rebuildable_version", "open_erasures", b"open_erasures", "payloads_kept", b"payloads_kept", "plan_digest", b"plan_digest", "read_at", b"read_at", "serving_carries_subject", b"serving_carries_subject", "serving_version", b"serving_version", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__serving_version: _TypeAlias = _typing.Literal["serving_version"]  # noqa: Y015
     _WhichOneofArgType__serving_version: _TypeAlias = _typing.Literal["_serving_version", b"_serving_version"]  # noqa: Y015

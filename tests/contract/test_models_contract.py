@@ -198,6 +198,12 @@ def test_the_federation_says_where_it_stands(running: Running) -> None:
     assert dict(status.updates) == {"accepted": 1}
     assert status.serving_version == 0
     assert status.disk_bytes >= 4 * status.model_size_bytes
+    areas = dict(status.disk_bytes_by_area)
+    assert areas["payloads"] == 2 * status.model_size_bytes  # the initial weights and the delta
+    assert set(areas) == {"payloads", "checkpoints", "contributions", "models", "uploads"}
+    assert sum(areas.values()) - areas["uploads"] == status.disk_bytes
+    assert (status.payloads_kept, status.entries_since_checkpoint) == (2, 1)
+    assert (status.oldest_rebuildable_entry, status.oldest_rebuildable_version) == (0, 0)
     plan = client.federation.GetPlan(federation_pb2.GetPlanRequest())
     assert hashlib.sha256(plan.canonical_json).hexdigest() == plan.digest == status.plan_digest
 

@@ -77,16 +77,39 @@ def serving(directory: Path) -> Iterator[tuple[subprocess.Popen[str], Client]]:
         process.communicate()
 
 
-def refused(config: Path) -> str:
+def refused(config: Path, code: int = 78) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "coordinator", "--config", str(config)],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert done.returncode == 78, done.stderr
+    assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr.strip().splitlines()[-1]
+
+
+def test_a_missing_payload_ends_the_start_with_a_sentence_and_exit_code_65(
+    tmp_path: Path,
+) -> None:
+    plan = a_federation(tmp_path / "federation")
+    config = write_config(tmp_path)
+    process = start(config)
+    try:
+        client = Client(wait_for(tmp_path / "address", process), plan)
+        client.register("north")
+        client.push("north", a_vector(1))
+        client.close()
+    finally:
+        process.kill()
+        process.wait(30)
+    for payload in (tmp_path / "data" / "payloads").iterdir():
+        payload.unlink()
+    refused = start(config)
+    _, errors = refused.communicate(timeout=60)
+    assert refused.returncode == 65
+    assert "row 0 needs the file payloads/" in errors
+    assert "Traceback" not in errors
 
 
 def test_without_redis_it_says_so(tmp_path: Path) -> None:
@@ -108,7 +131,7 @@ def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
     a_federation(tmp_path / "federation")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "coordinator.sqlite").write_bytes(b"not a database" * 1000)
-    assert "newest backup" in refused(write_config(tmp_path))
+    assert "newest backup" in refused(write_config(tmp_path), code=65)
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ class _Federation(federation_pb2_grpc.FederationServicer):
         return federation_pb2.FederationStatus(
             plan_digest="d" * 64, epoch=1, head_version=41, entries=44, ledger_hash="a" * 64,
             model_size_bytes=240_000, updates={"accepted": 40, "superseded": 2}, open_erasures=1,
+            disk_bytes_by_area={"payloads": 480_000, "uploads": 0}, payloads_kept=2,
+            oldest_rebuildable_entry=12, oldest_rebuildable_version=11, entries_since_checkpoint=3,
         )  # fmt: skip
 
     def GetPlan(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -72,6 +72,18 @@ def an_erasure_in(coordinator: Any) -> None:
     coordinator.stages = [an_erasure()]
 
 
+def test_status_shows_the_disk_by_area_and_what_a_restart_would_replay(letheon: Any) -> None:
+    shown = letheon("status").stdout
+    assert "2 payloads; versions from 11 on (entry 12) can be rebuilt" in shown
+    assert "would replay 3 entries" in shown
+    document = json.loads(letheon("status", "--format", "json").stdout)["federation"]
+    assert document["payloads_kept"] == 2
+    assert document["oldest_rebuildable_entry"] == 12
+    assert document["oldest_rebuildable_version"] == 11
+    assert document["entries_since_checkpoint"] == 3
+    assert document["disk_bytes_by_area"] == {"payloads": 480_000, "uploads": 0}
+
+
 def test_status_names_head_epoch_and_updates(letheon: Any, an_erasure_in: Any) -> None:
     shown = letheon("status").stdout
     assert "version 41, epoch 1" in shown
