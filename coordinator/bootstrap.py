@@ -29,6 +29,7 @@ from coordinator.services.live_model import LiveModel
 from coordinator.services.maintenance import Maintenance
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.presence import Presence
+from coordinator.services.rebuild_model import RebuildModel
 from coordinator.services.sweep_leftovers import sweep_payloads, sweep_uploads
 from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.unfolded_terms import UnfoldedTerms
@@ -221,6 +222,9 @@ def reading_services(core: Core) -> list[Service]:
         live=core.live,
         files=core.files,
         export_model=ExportModel(core.store, core.clock),
+        rebuild_model=RebuildModel(
+            core.store, core.blobs, core.live, core.clock, size=core.plan.parameters.size
+        ),
         slots=core.slots,
     )
     federation = FederationServicer(core.store, core.blobs, core.live, core.clock, core.plan)

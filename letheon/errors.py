@@ -169,6 +169,10 @@ class ModelDestroyed(Refused):
     """The version was destroyed by an erasure and can never be rebuilt; facts: erasure."""
 
 
+class VersionCompacted(Refused):
+    """The payloads of that version gave way to an anchor; facts: oldest_version."""
+
+
 class NoServingModel(Refused):
     """The serving policy offers no version at present."""
 
@@ -235,6 +239,10 @@ class ClaimHeld(Busy):
 
 class VerificationRunning(Busy):
     """A verification of the ledger runs already."""
+
+
+class RebuildRunning(Busy):
+    """A version is being rebuilt already."""
 
 
 class Unavailable(LetheonError):
