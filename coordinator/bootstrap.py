@@ -28,6 +28,7 @@ from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.export_model import ExportModel
 from coordinator.services.hold_leadership import HoldLeadership
 from coordinator.services.maintenance import Maintenance
+from coordinator.services.rebuild_model import RebuildModel
 from coordinator.services.sweep_leftovers import sweep_uploads
 from coordinator.training_wiring import Service, training_services
 from letheon.errors import BadConfig, LetheonError, RestoreIncomplete
@@ -251,6 +252,9 @@ def reading_services(core: Core) -> list[Service]:
         live=core.live,
         files=core.files,
         export_model=ExportModel(core.store, core.clock),
+        rebuild_model=RebuildModel(
+            core.store, core.blobs, core.live, core.clock, size=core.plan.parameters.size
+        ),
         slots=core.slots,
     )
     federation = FederationServicer(

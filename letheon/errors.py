@@ -170,7 +170,7 @@ class ModelDestroyed(Refused):
 
 
 class VersionCompacted(Refused):
-    """The payloads to rebuild the version from were given up; facts: oldest version there is."""
+    """The payloads of that version gave way to an anchor; facts: oldest_version."""
 
 
 class NoServingModel(Refused):
@@ -255,6 +255,10 @@ class DatabaseBusy(Busy):
 
 class VerificationRunning(Busy):
     """A verification of the ledger runs already."""
+
+
+class RebuildRunning(Busy):
+    """A version is being rebuilt already."""
 
 
 class Unavailable(LetheonError):

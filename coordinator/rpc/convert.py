@@ -224,6 +224,7 @@ def export(value: Export) -> models_pb2.Export:
         recipient=value.recipient,
         purpose=value.purpose,
         exported_at=timestamp(value.exported_at),
+        without=[site_name(site) for site in value.without],
     )
 
 

@@ -16,6 +16,7 @@ from letheon.errors import MalformedRequest
 from letheon.v1 import ledger_pb2, ledger_pb2_grpc
 
 _DEFAULT_PAGE, _LONGEST_PAGE = 100, 1000
+_PAGE_BYTES = 1024 * 1024  # half a message: an anchor names a digest of every site
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,14 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
             )
         with self.store.read() as uow:
             rows = uow.entries.page(request.first, request.page_size or _DEFAULT_PAGE)
-        return ledger_pb2.ListEntriesResponse(entries=[convert.entry(row) for row in rows])
+        page, size = ledger_pb2.ListEntriesResponse(), 0
+        for row in rows:
+            message = convert.entry(row)
+            size += message.ByteSize()
+            if page.entries and size > _PAGE_BYTES:
+                break
+            page.entries.append(message)
+        return page
 
 
 def _verdict(found: Verdict) -> ledger_pb2.LedgerVerdict:

@@ -3,6 +3,7 @@
 # ruff: noqa: N802, ARG002 (gRPC names the methods and passes both arguments)
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,8 +13,10 @@ from coordinator.domain.model import ModelFile
 from coordinator.ports import Blobs, Store
 from coordinator.rpc import convert
 from coordinator.services.export_model import ExportModel
+from coordinator.services.keep_derived import vector_bytes
 from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
+from coordinator.services.rebuild_model import Rebuild, RebuildModel, RebuildProgress, Rebuilt
 from coordinator.services.transfer_slots import TransferSlots
 from letheon.errors import MalformedName, MalformedRequest
 from letheon.names import HEAD, SERVING, export_name, model_version, site_id
@@ -32,6 +35,7 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
     live: LiveModel
     files: ModelFiles
     export_model: ExportModel
+    rebuild_model: RebuildModel
     slots: TransferSlots
 
     def GetModel(
@@ -82,6 +86,28 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
             found = uow.exports.all()
         return models_pb2.ListExportsResponse(exports=[convert.export(e) for e in found])
 
+    def RebuildModel(
+        self, request: models_pb2.RebuildModelRequest, context: grpc.ServicerContext
+    ) -> Iterator[models_pb2.RebuildModelResponse]:
+        """Progress, a header, then chunks."""
+        export_name(request.request_id)
+        asked = Rebuild(
+            request_id=request.request_id,
+            version=request.version,
+            without=frozenset(site_id(name) for name in request.without),
+            recipient=request.recipient,
+            purpose=request.purpose,
+        )
+        with self.slots.take():
+            for part in self.rebuild_model(asked):
+                match part:
+                    case RebuildProgress():
+                        yield models_pb2.RebuildModelResponse(
+                            progress=models_pb2.RebuildProgress(done=part.done, total=part.total)
+                        )
+                    case Rebuilt():
+                        yield from _rebuilt(part)
+
     def _named(self, name: str) -> ModelFile:
         if name == HEAD:
             return self.files.head()
@@ -101,3 +127,19 @@ def _site_of(reader: str) -> str | None:
         return site_id(reader)
     except MalformedName:
         return None
+
+
+def _rebuilt(made: Rebuilt) -> Iterator[models_pb2.RebuildModelResponse]:
+    data = vector_bytes(made.weights)
+    header = models_pb2.RebuiltModel(
+        version=made.version,
+        epoch=made.epoch,
+        size_bytes=len(data),
+        sha256=made.sha256,
+        replayed_from=made.replayed_from,
+        start_held_site=made.start_held_site,
+        export=convert.export(made.export),
+    )
+    yield models_pb2.RebuildModelResponse(header=header)
+    for chunk in read_chunks(io.BytesIO(data), 0, len(data)):
+        yield models_pb2.RebuildModelResponse(chunk=chunk)

@@ -5,9 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coordinator.domain.model import Export
-from coordinator.ports import Store
+from coordinator.ports import Store, UnitOfWork
 from letheon.errors import ExportSuspended, MalformedRequest, NoServingModel, RequestAltered
 from letheon.servicekit.clock import Clock
+
+
+def check_recipient(recipient: str) -> None:
+    """Raises MalformedRequest if nobody is named."""
+    if not recipient.strip():
+        raise MalformedRequest("recipient is empty: who takes the copy?", field="recipient")
+
+
+def recorded(
+    uow: UnitOfWork, request_id: str, *, recipient: str, purpose: str, without: list[str]
+) -> Export | None:
+    """The export of an earlier call, or None. Raises RequestAltered if that one differs."""
+    known = uow.exports.find(request_id)
+    if known is None:
+        return None
+    if (known.recipient, known.purpose, known.without) != (recipient, purpose, without):
+        raise RequestAltered(
+            f"exports/{request_id} names another recipient, purpose or choice of sites",
+            request_id=request_id,
+        )
+    return known
 
 
 @dataclass(frozen=True)
@@ -22,16 +43,10 @@ class ExportModel:
 
         Raises MalformedRequest, RequestAltered, NoServingModel or ExportSuspended.
         """
-        if not recipient.strip():
-            raise MalformedRequest("recipient is empty: who takes the copy?", field="recipient")
+        check_recipient(recipient)
         with self.store.write() as uow:
-            known = uow.exports.find(request_id)
+            known = recorded(uow, request_id, recipient=recipient, purpose=purpose, without=[])
             if known is not None:
-                if (known.recipient, known.purpose) != (recipient, purpose):
-                    raise RequestAltered(
-                        f"exports/{request_id} names another recipient or purpose",
-                        request_id=request_id,
-                    )
                 return known
             row = uow.federation.get()
             if row.serving_version is None:

@@ -184,7 +184,11 @@ class _Promotion:
 
     def _accounts(self, versions: Versions) -> dict[str, object]:
         """Who had a version that holds the subject; read before the rows are marked."""
-        carry = [export for export in self._uow.exports.all() if export.version in versions]
+        carry = [
+            export
+            for export in self._uow.exports.all()
+            if export.version in versions and self._erasure.site not in export.without
+        ]
         trained = [
             site.id
             for site in self._uow.sites.all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.domain.model import Checkpoint
 from coordinator.ports import UnitOfWork
-from letheon.errors import LedgerBroken, VersionCompacted
+from letheon.errors import LedgerBroken
 from letheon.federation.ledger import FIRST_ENTRY
 
 NOTHING_COMPACTED = FIRST_ENTRY - 1
@@ -48,16 +48,3 @@ def _floor(uow: UnitOfWork, anchors: list[Checkpoint]) -> int:
     # Rows before the anchor of an erasure may name payloads that it destroyed.
     erased = [c.entry for c in anchors if "erasure" in uow.entries.get(c.entry).details]
     return max((compacted_through(uow), *erased))
-
-
-def check_replayable(uow: UnitOfWork, version: int) -> None:
-    """Raises VersionCompacted for a version from before the oldest row to rebuild from."""
-    entry = oldest_replayable(uow)
-    oldest = uow.entries.get(entry).version
-    if version < oldest:
-        raise VersionCompacted(
-            f"models/{version} cannot be rebuilt: the payloads before row {entry} were given up "
-            f"or destroyed; the oldest version that can be rebuilt is {oldest}",
-            version=version,
-            oldest=oldest,
-        )

@@ -88,7 +88,7 @@ class VerifyLedger:
         replayed = ""
         try:
             yield from self._chain(position, total)
-            state = self._start(anchor)
+            state = self._named_start(anchor)
             for done, _ in enumerate(self._replay(state, position), start=rows + 1):
                 if done % self._report_every == 0:
                     yield Progress(done, total)
@@ -124,6 +124,14 @@ class VerifyLedger:
             if row.entry % self._report_every == 0:
                 yield Progress(row.entry + 1, total)
         verify_chain([], after=last, tip=position.ledger_hash)
+
+    def _named_start(self, anchor: Checkpoint | None) -> ReplayState:
+        """The start; what is wrong with its files is the anchor's fault."""
+        try:
+            return self._start(anchor)
+        except PayloadCorrupt as error:
+            entry = max(0, BEFORE_FIRST if anchor is None else anchor.entry)
+            raise LedgerBroken(f"row {entry}: {error.message}", entry=entry) from error
 
     def _start(self, anchor: Checkpoint | None) -> ReplayState:
         if anchor is None:

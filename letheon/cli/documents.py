@@ -100,6 +100,7 @@ def export_document(export: models_pb2.Export) -> Fields:
         "recipient": export.recipient,
         "purpose": export.purpose,
         "exported_at": instant_text(export.exported_at),
+        "without": list(export.without),
     }
 
 

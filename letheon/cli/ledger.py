@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,9 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from letheon.cli.documents import entry_document, verdict_document
 from letheon.cli.exits import ExitCode
+from letheon.cli.ledger_export import (
+    chain_document,
+    chain_sentence,
+    check_file,
+    export_file,
+    write_entries,
+)
 from letheon.cli.remote import CoordinatorOption, connect
 from letheon.cli.screen import Format, FormatOption, console, print_document, print_rows, say
-from letheon.errors import InternalFault
+from letheon.errors import InternalFault, MalformedRequest
 from letheon.v1 import ledger_pb2
 
 # A verification reads every payload since the newest anchor; it has no natural upper bound.
@@ -22,11 +31,26 @@ app = typer.Typer(no_args_is_help=True, help="The record of everything that chan
 
 
 @app.command("verify")
-def verify(coordinator: CoordinatorOption = None, output: FormatOption = Format.TABLE) -> None:
+def verify(
+    file: Annotated[
+        Path | None, typer.Option(help="Check an exported file instead, without a coordinator.")
+    ] = None,
+    tip: Annotated[
+        str | None, typer.Option(help="With --file: the hash that its last row must have.")
+    ] = None,
+    coordinator: CoordinatorOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
     """Check the hash chain, replay from the newest anchor and compare bit for bit.
 
-    Exit code 1 if it does not hold.
+    With --file numbers, links and hashes are checked from row 0, and nothing is replayed. Exit
+    code 1 if it does not hold.
     """
+    if file is not None:
+        _verify_file(file, tip, output)
+        return
+    if tip is not None:
+        raise MalformedRequest("--tip goes with --file: the coordinator knows its own", field="tip")
     with connect(coordinator) as remote:
         parts = remote.ledger.VerifyLedger(
             ledger_pb2.VerifyLedgerRequest(), timeout=VERIFY_TIMEOUT_S
@@ -38,6 +62,47 @@ def verify(coordinator: CoordinatorOption = None, output: FormatOption = Format.
         say(verdict_sentence(verdict))
     if not verdict.holds:
         raise typer.Exit(int(ExitCode.DOES_NOT_HOLD))
+
+
+def _verify_file(file: Path, tip: str | None, output: Format) -> None:
+    verdict = check_file(file, tip)
+    if output is Format.JSON:
+        print_document(chain_document(verdict))
+    else:
+        say(chain_sentence(verdict))
+    if verdict.last is None:
+        raise typer.Exit(int(ExitCode.DOES_NOT_HOLD))
+
+
+@app.command("export")
+def export(
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; `-` or none is standard output.")
+    ] = None,
+    first: Annotated[int, typer.Option(min=0, help="First entry.")] = 0,
+    last: Annotated[
+        int | None, typer.Option(min=0, help="Last entry; the newest without it.")
+    ] = None,
+    coordinator: CoordinatorOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Write the ledger as JSON lines, each row as it was hashed.
+
+    Without --out the lines are all that is printed, whatever the format.
+    """
+    to_file = out is not None and out != Path("-")
+    with connect(coordinator) as remote:
+        if not to_file:
+            write_entries(remote, sys.stdout.buffer, first, last)
+            return
+        written = export_file(remote, Path(out or ""), first, last)
+    if output is Format.JSON:
+        print_document({"path": str(out), **written})
+    else:
+        say(
+            f"Wrote {written['entries']} entries to {out}; the hash of the last one is "
+            f"{written['hash']}. `letheon ledger verify --file {out}` checks them."
+        )
 
 
 def read_verdict(

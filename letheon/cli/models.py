@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,12 @@ import typer
 
 from letheon import names
 from letheon.cli.documents import Fields, export_document, model_document
+from letheon.cli.rebuilding import (
+    REBUILD_TIMEOUT_S,
+    full_site_name,
+    rebuilt_sentence,
+    receive_rebuilt,
+)
 from letheon.cli.remote import CoordinatorOption, Remote, connect
 from letheon.cli.screen import (
     Format,
@@ -110,8 +118,20 @@ def exports(coordinator: CoordinatorOption = None, output: FormatOption = Format
     if output is Format.JSON:
         print_document({"exports": rows})
         return
-    columns = ["model", "recipient", "purpose", "exported_at"]
-    print_rows("Exports", columns, [[str(row[key] or "") for key in columns] for row in rows])
+    print_rows(
+        "Exports",
+        ["model", "recipient", "purpose", "exported_at", "without"],
+        [
+            [
+                each.model,
+                each.recipient,
+                each.purpose,
+                str(row["exported_at"] or ""),
+                ", ".join(each.without),
+            ]
+            for row, each in zip(rows, found, strict=True)
+        ],
+    )
 
 
 @app.command("export")
@@ -143,23 +163,72 @@ def export(
         say(f"Wrote {record.model} to {out} for {recipient}; sha256 of its values {digest}.")
 
 
+@app.command("rebuild")
+def rebuild(
+    version: Annotated[int, typer.Option(help="The version to compute.")],
+    recipient: Annotated[str, typer.Option(help="The organisation or system that takes it.")],
+    out: Annotated[Path, typer.Option(help="File to write, safetensors.")],
+    without: Annotated[
+        list[str] | None, typer.Option(help="A site to leave out; may be repeated.")
+    ] = None,
+    purpose: Annotated[str, typer.Option(help="What for, for the record.")] = "",
+    request_id: Annotated[
+        str | None, typer.Option(help="Repeat a rebuild safely: the same id, one record.")
+    ] = None,
+    coordinator: CoordinatorOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Compute a version by replaying the ledger, and write it to a file.
+
+    Any version since the oldest anchor; with --without, what it would be had those sites never
+    contributed. It is recorded as an export before its first byte leaves.
+    """
+    if out.exists():
+        raise BadConfig(f"{out} exists; choose another --out", path=out)
+    request = models_pb2.RebuildModelRequest(
+        request_id=request_id or str(uuid.uuid4()),
+        version=version,
+        without=[full_site_name(site) for site in without or ()],
+        recipient=recipient,
+        purpose=purpose,
+    )
+    with connect(coordinator) as remote, writing_model(remote, out) as raw:
+        made = receive_rebuilt(remote.models.RebuildModel(request, timeout=REBUILD_TIMEOUT_S), raw)
+    document: Fields = {
+        **export_document(made.export),
+        "path": str(out),
+        "sha256": made.sha256,
+        "epoch": made.epoch,
+        "replayed_from": made.replayed_from,
+        "start_held_site": made.start_held_site,
+    }
+    if output is Format.JSON:
+        print_document(document)
+    else:
+        say(rebuilt_sentence(made, out))
+
+
 def write_model(remote: Remote, name: str, out: Path, *, reader: str) -> str:
     """Downloads a version and writes it as safetensors in the layout of the plan.
 
     Returns the sha256 of its values. Raises PayloadCorrupt or DigestMismatch if the bytes are
     not those the coordinator promised.
     """
+    with writing_model(remote, out) as raw, transfer_bar("downloading") as bar:
+        done = download(remote.models.DownloadModel, raw, name=name, reader=reader, on_progress=bar)
+    return done.sha256
+
+
+@contextmanager
+def writing_model(remote: Remote, out: Path) -> Iterator[Path]:
+    """A path for the raw values; left without an error, they are at `out` as safetensors."""
     content = remote.federation.GetPlan(federation_pb2.GetPlanRequest()).canonical_json
     layout = Plan.from_canonical(content).parameters
     out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder,
-        transfer_bar("downloading") as bar,
-    ):
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
         raw = Path(folder) / "model.f32"
-        done = download(remote.models.DownloadModel, raw, name=name, reader=reader, on_progress=bar)
+        yield raw
         vector = np.fromfile(raw, dtype="<f4").astype(np.float32, copy=False)
         written = Path(folder) / "model.safetensors"
         write_safetensors(written, vector, layout)
         written.replace(out)
-    return done.sha256

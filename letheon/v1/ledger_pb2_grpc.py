@@ -60,7 +60,8 @@ class LedgerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """Rows from `first`, in order, at most `page_size` (default 100, limit 1000).
+        """Rows from `first`, in order, at most `page_size` (default 100, limit 1000); fewer if they
+        are long, so that a page fits a message. An empty page is the end.
 
         Errors: INVALID_ARGUMENT (page size or first row; caller fixes it), UNAVAILABLE (caller retries).
         """

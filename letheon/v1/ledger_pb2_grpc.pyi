@@ -38,7 +38,8 @@ class LedgerStub:
     Errors: UNAVAILABLE (caller retries), RESOURCE_EXHAUSTED (a verification runs already).
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]
-    """Rows from `first`, in order, at most `page_size` (default 100, limit 1000).
+    """Rows from `first`, in order, at most `page_size` (default 100, limit 1000); fewer if they
+    are long, so that a page fits a message. An empty page is the end.
 
     Errors: INVALID_ARGUMENT (page size or first row; caller fixes it), UNAVAILABLE (caller retries).
     """
@@ -53,7 +54,8 @@ class LedgerAsyncStub(LedgerStub):
     Errors: UNAVAILABLE (caller retries), RESOURCE_EXHAUSTED (a verification runs already).
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """Rows from `first`, in order, at most `page_size` (default 100, limit 1000).
+    """Rows from `first`, in order, at most `page_size` (default 100, limit 1000); fewer if they
+    are long, so that a page fits a message. An empty page is the end.
 
     Errors: INVALID_ARGUMENT (page size or first row; caller fixes it), UNAVAILABLE (caller retries).
     """
@@ -77,7 +79,8 @@ class LedgerServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ListEntriesResponse, _abc.Awaitable[_ledger_pb2.ListEntriesResponse]]:
-        """Rows from `first`, in order, at most `page_size` (default 100, limit 1000).
+        """Rows from `first`, in order, at most `page_size` (default 100, limit 1000); fewer if they
+        are long, so that a page fits a message. An empty page is the end.
 
         Errors: INVALID_ARGUMENT (page size or first row; caller fixes it), UNAVAILABLE (caller retries).
         """

@@ -267,6 +267,7 @@ class Export(_message.Message):
     RECIPIENT_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     EXPORTED_AT_FIELD_NUMBER: _builtins.int
+    WITHOUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """exports/{request_id}"""
     model: _builtins.str
@@ -275,6 +276,10 @@ class Export(_message.Message):
     purpose: _builtins.str
     @_builtins.property
     def exported_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def without(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """sites/{site} left out of a rebuilt version"""
+
     def __init__(
         self,
         *,
@@ -283,14 +288,145 @@ class Export(_message.Message):
         recipient: _builtins.str = ...,
         purpose: _builtins.str = ...,
         exported_at: _timestamp_pb2.Timestamp | None = ...,
+        without: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exported_at", b"exported_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exported_at", b"exported_at", "model", b"model", "name", b"name", "purpose", b"purpose", "recipient", b"recipient"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exported_at", b"exported_at", "model", b"model", "name", b"name", "purpose", b"purpose", "recipient", b"recipient", "without", b"without"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Export: _TypeAlias = Export  # noqa: Y015
+
+@_typing.final
+class RebuildModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    WITHOUT_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """made by the caller; repeating it records nothing twice"""
+    version: _builtins.int
+    recipient: _builtins.str
+    purpose: _builtins.str
+    @_builtins.property
+    def without(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """sites/{site} whose contributions are left out"""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        without: _abc.Iterable[_builtins.str] | None = ...,
+        recipient: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purpose", b"purpose", "recipient", b"recipient", "request_id", b"request_id", "version", b"version", "without", b"without"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildModelRequest: _TypeAlias = RebuildModelRequest  # noqa: Y015
+
+@_typing.final
+class RebuildModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___RebuildProgress: ...
+    @_builtins.property
+    def header(self) -> Global___RebuiltModel: ...
+    @_builtins.property
+    def chunk(self) -> Global___Chunk: ...
+    def __init__(
+        self,
+        *,
+        progress: Global___RebuildProgress | None = ...,
+        header: Global___RebuiltModel | None = ...,
+        chunk: Global___Chunk | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["progress", "header", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___RebuildModelResponse: _TypeAlias = RebuildModelResponse  # noqa: Y015
+
+@_typing.final
+class RebuildProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    """ledger rows replayed"""
+    total: _builtins.int
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildProgress: _TypeAlias = RebuildProgress  # noqa: Y015
+
+@_typing.final
+class RebuiltModel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    REPLAYED_FROM_FIELD_NUMBER: _builtins.int
+    START_HELD_SITE_FIELD_NUMBER: _builtins.int
+    EXPORT_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    epoch: _builtins.int
+    """after the last row of the version"""
+    size_bytes: _builtins.int
+    sha256: _builtins.str
+    """of the little-endian float32 values in plan order, hex"""
+    replayed_from: _builtins.int
+    """entry of the checkpoint, or 0"""
+    start_held_site: _builtins.bool
+    """then its contribution up to that entry was subtracted first"""
+    @_builtins.property
+    def export(self) -> Global___Export: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+        replayed_from: _builtins.int = ...,
+        start_held_site: _builtins.bool = ...,
+        export: Global___Export | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["export", b"export"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "export", b"export", "replayed_from", b"replayed_from", "sha256", b"sha256", "size_bytes", b"size_bytes", "start_held_site", b"start_held_site", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuiltModel: _TypeAlias = RebuiltModel  # noqa: Y015
 
 @_typing.final
 class ListExportsRequest(_message.Message):

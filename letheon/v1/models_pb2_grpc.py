@@ -54,6 +54,11 @@ class ModelsStub:
                 request_serializer=letheon_dot_v1_dot_models__pb2.ExportModelRequest.SerializeToString,
                 response_deserializer=letheon_dot_v1_dot_models__pb2.Export.FromString,
                 _registered_method=True)
+        self.RebuildModel = channel.unary_stream(
+                '/letheon.v1.Models/RebuildModel',
+                request_serializer=letheon_dot_v1_dot_models__pb2.RebuildModelRequest.SerializeToString,
+                response_deserializer=letheon_dot_v1_dot_models__pb2.RebuildModelResponse.FromString,
+                _registered_method=True)
         self.ListExports = channel.unary_unary(
                 '/letheon.v1.Models/ListExports',
                 request_serializer=letheon_dot_v1_dot_models__pb2.ListExportsRequest.SerializeToString,
@@ -107,6 +112,22 @@ class ModelsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RebuildModel(self, request, context):
+        """Computes a version by replay, or what it would be without some sites, and streams it:
+        progress, a header, chunks from the first byte on. It holds a transfer slot, and one runs at
+        a time. It leaves the building, so it is recorded as an export before its first byte.
+        Idempotent by request_id; a broken stream is not resumed: the caller asks again.
+
+        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_MODEL_VERSION, UNKNOWN_SITE), ALREADY_EXISTS
+        (REQUEST_ALTERED), FAILED_PRECONDITION (MODEL_DESTROYED: by an erasure, for ever;
+        VERSION_COMPACTED: older than the oldest anchor; EXPORT_SUSPENDED: it holds a fenced site
+        that is not left out), RESOURCE_EXHAUSTED (REBUILD_RUNNING, TOO_MANY_TRANSFERS: caller waits
+        the RetryInfo delay), DATA_LOSS (PAYLOAD_CORRUPT, LEDGER_BROKEN; a human is called).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListExports(self, request, context):
         """Recorded exports, newest first.
 
@@ -138,6 +159,11 @@ def add_ModelsServicer_to_server(servicer, server):
                     servicer.ExportModel,
                     request_deserializer=letheon_dot_v1_dot_models__pb2.ExportModelRequest.FromString,
                     response_serializer=letheon_dot_v1_dot_models__pb2.Export.SerializeToString,
+            ),
+            'RebuildModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.RebuildModel,
+                    request_deserializer=letheon_dot_v1_dot_models__pb2.RebuildModelRequest.FromString,
+                    response_serializer=letheon_dot_v1_dot_models__pb2.RebuildModelResponse.SerializeToString,
             ),
             'ListExports': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExports,
@@ -253,6 +279,33 @@ class Models:
             '/letheon.v1.Models/ExportModel',
             letheon_dot_v1_dot_models__pb2.ExportModelRequest.SerializeToString,
             letheon_dot_v1_dot_models__pb2.Export.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/letheon.v1.Models/RebuildModel',
+            letheon_dot_v1_dot_models__pb2.RebuildModelRequest.SerializeToString,
+            letheon_dot_v1_dot_models__pb2.RebuildModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,18 @@ class ModelsStub:
     Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (NO_SERVING_MODEL; EXPORT_SUSPENDED: an
     erasure is open and the version still carries its subject).
     """
+    RebuildModel: _grpc.UnaryStreamMultiCallable[_models_pb2.RebuildModelRequest, _models_pb2.RebuildModelResponse]
+    """Computes a version by replay, or what it would be without some sites, and streams it:
+    progress, a header, chunks from the first byte on. It holds a transfer slot, and one runs at
+    a time. It leaves the building, so it is recorded as an export before its first byte.
+    Idempotent by request_id; a broken stream is not resumed: the caller asks again.
+
+    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_MODEL_VERSION, UNKNOWN_SITE), ALREADY_EXISTS
+    (REQUEST_ALTERED), FAILED_PRECONDITION (MODEL_DESTROYED: by an erasure, for ever;
+    VERSION_COMPACTED: older than the oldest anchor; EXPORT_SUSPENDED: it holds a fenced site
+    that is not left out), RESOURCE_EXHAUSTED (REBUILD_RUNNING, TOO_MANY_TRANSFERS: caller waits
+    the RetryInfo delay), DATA_LOSS (PAYLOAD_CORRUPT, LEDGER_BROKEN; a human is called).
+    """
     ListExports: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListExportsRequest, _models_pb2.ListExportsResponse]
     """Recorded exports, newest first.
 
@@ -93,6 +105,18 @@ class ModelsAsyncStub(ModelsStub):
 
     Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (NO_SERVING_MODEL; EXPORT_SUSPENDED: an
     erasure is open and the version still carries its subject).
+    """
+    RebuildModel: _aio.UnaryStreamMultiCallable[_models_pb2.RebuildModelRequest, _models_pb2.RebuildModelResponse]  # type: ignore[assignment]
+    """Computes a version by replay, or what it would be without some sites, and streams it:
+    progress, a header, chunks from the first byte on. It holds a transfer slot, and one runs at
+    a time. It leaves the building, so it is recorded as an export before its first byte.
+    Idempotent by request_id; a broken stream is not resumed: the caller asks again.
+
+    Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_MODEL_VERSION, UNKNOWN_SITE), ALREADY_EXISTS
+    (REQUEST_ALTERED), FAILED_PRECONDITION (MODEL_DESTROYED: by an erasure, for ever;
+    VERSION_COMPACTED: older than the oldest anchor; EXPORT_SUSPENDED: it holds a fenced site
+    that is not left out), RESOURCE_EXHAUSTED (REBUILD_RUNNING, TOO_MANY_TRANSFERS: caller waits
+    the RetryInfo delay), DATA_LOSS (PAYLOAD_CORRUPT, LEDGER_BROKEN; a human is called).
     """
     ListExports: _aio.UnaryUnaryMultiCallable[_models_pb2.ListExportsRequest, _models_pb2.ListExportsResponse]  # type: ignore[assignment]
     """Recorded exports, newest first.
@@ -150,6 +174,24 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (NO_SERVING_MODEL; EXPORT_SUSPENDED: an
         erasure is open and the version still carries its subject).
+        """
+
+    @_abc_1.abstractmethod
+    def RebuildModel(
+        self,
+        request: _models_pb2.RebuildModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_models_pb2.RebuildModelResponse], _abc.AsyncIterator[_models_pb2.RebuildModelResponse]]:
+        """Computes a version by replay, or what it would be without some sites, and streams it:
+        progress, a header, chunks from the first byte on. It holds a transfer slot, and one runs at
+        a time. It leaves the building, so it is recorded as an export before its first byte.
+        Idempotent by request_id; a broken stream is not resumed: the caller asks again.
+
+        Errors: INVALID_ARGUMENT, NOT_FOUND (UNKNOWN_MODEL_VERSION, UNKNOWN_SITE), ALREADY_EXISTS
+        (REQUEST_ALTERED), FAILED_PRECONDITION (MODEL_DESTROYED: by an erasure, for ever;
+        VERSION_COMPACTED: older than the oldest anchor; EXPORT_SUSPENDED: it holds a fenced site
+        that is not left out), RESOURCE_EXHAUSTED (REBUILD_RUNNING, TOO_MANY_TRANSFERS: caller waits
+        the RetryInfo delay), DATA_LOSS (PAYLOAD_CORRUPT, LEDGER_BROKEN; a human is called).
         """
 
     @_abc_1.abstractmethod

@@ -13,6 +13,7 @@ import typer
 
 from letheon.cli import documents
 from letheon.cli.exits import MEANINGS
+from letheon.cli.ledger_export import ChainVerdict, chain_document
 from letheon.cli.main import app
 from letheon.v1 import erasures_pb2, federation_pb2, ledger_pb2, models_pb2, sites_pb2
 
@@ -43,6 +44,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     ),
     "entry": documents.entry_document(ledger_pb2.Entry()),
     "verdict": documents.verdict_document(ledger_pb2.LedgerVerdict()),
+    "chain": chain_document(ChainVerdict(Path("ledger.jsonl"), None)),
 }
 
 
