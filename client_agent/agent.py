@@ -228,7 +228,8 @@ class Agent:
             outcome = self._parts.train(task)
         except TrainingProcessDied:
             return self._after_death(task)
-        except (Unavailable, Busy, UnknownSite):
+        except (Unavailable, Busy, UnknownSite, OSError):
+            self._trained_at = None  # nothing came of it yet, so the pace does not count it
             raise
         except LetheonError:
             self._count(task, TaskOutcome.FAILED)
