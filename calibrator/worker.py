@@ -138,7 +138,9 @@ class Worker:
         thread.start()
 
     def _work(self, entry: Entry, stop: threading.Event) -> None:
-        if entry.deliveries > self._pace.max_deliveries:
+        with self._lock:
+            is_in_hand = entry.entry in self._in_hand.values()
+        if entry.deliveries > self._pace.max_deliveries and not is_in_hand:
             # Whoever had it before never got as far as to say what was wrong.
             outcome = self._give_up(entry, _ended(entry.deliveries - 1))
         else:
