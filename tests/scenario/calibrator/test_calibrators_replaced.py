@@ -117,7 +117,7 @@ def test_the_late_writes_of_a_frozen_calibrator_are_refused(world: World, point:
     world.sites.start()
     world.first.arm(point, "stop")
     world.first.start()
-    until(lambda: world.first.fired(point), "frozen")
+    until(world.first.is_frozen, "frozen")
     world.second.start()
     world.erasing.await_certified()
     before = world.erasing.now
