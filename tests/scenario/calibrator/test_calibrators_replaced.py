@@ -19,7 +19,7 @@ from letheon.servicekit.embedded_redis import EmbeddedRedis
 from letheon.servicekit.erasure_queue import RedisErasureQueue
 from letheon.v1 import erasures_pb2
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 GATE = {"every": 3, "answer_timeout_seconds": 60.0, "straggler_grace_seconds": 0.0, "bootstrap": 20}
 
 
