@@ -54,6 +54,10 @@ test: $(BIN)/python ## every test (narrow it: make test T=tests/unit K=staleness
 check: lint test ## what CI runs: lint, test, a short demo
 	$(ROOM) python -m letheon.cli.demo --short --out out/check
 
+.PHONY: bench-resume
+bench-resume: $(BIN)/python ## kill the coordinator in the middle of a 200 MB transfer and count the bytes sent again
+	$(ROOM) LETHEON_RESUME_MB=200 pytest -q -s tests/system/test_interrupted_upload.py
+
 ##@ Code generation
 
 .PHONY: protos

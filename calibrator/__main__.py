@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from letheon.servicekit import logs
 from letheon.servicekit.config import effective, load
 
 _LOG = logging.getLogger(__name__)
+_OUTLIVED_GRACE = 1
 _BAD_CONFIG = 78  # EX_CONFIG of sysexits.h: a supervisor should not restart us unchanged
 
 
@@ -33,10 +35,23 @@ def main() -> int:
         config = load(arguments.config, CalibratorConfig)
         logs.configure("calibrator", config.log_level)
         _LOG.info("calibrator_configured", extra={"config": effective(config)})
-        return 0 if run(config, stop) else 1
+        _end_within(config.stop_grace_seconds, stop)
+        return 0 if run(config, stop) else _OUTLIVED_GRACE
     except LetheonError as error:
         _LOG.error("calibrator_refused", extra={"why": error.message, "reason": error.reason})
         return _BAD_CONFIG
+
+
+def _end_within(grace_s: float, stop: threading.Event) -> None:
+    """Ends the process so long after `stop`, whatever hangs: every finished step is stored."""
+
+    def wait() -> None:
+        stop.wait()
+        last_resort = threading.Timer(grace_s, os._exit, (_OUTLIVED_GRACE,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    threading.Thread(target=wait, name="last-resort", daemon=True).start()
 
 
 if __name__ == "__main__":

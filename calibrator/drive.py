@@ -32,6 +32,7 @@ from letheon.errors import (
 )
 from letheon.names import erasure_id
 from letheon.servicekit.backoff import Backoff
+from letheon.servicekit.faults import reach
 
 _LOG = logging.getLogger(__name__)
 _USE_CASES: dict[Stage, Callable[[Job, Workshop], Advance]] = {
@@ -95,10 +96,14 @@ class Drive:
     def _step(self, job: Job, workshop: Workshop) -> tuple[Advance, Job]:
         """One step, stored or concluded. Safe to repeat from the job it was given."""
         outcome = self._advance(job, workshop)
+        stage = job.progress.stage.value
+        if not isinstance(outcome, Waiting):
+            reach(f"calibrator.step_done.{stage}")
         match outcome:
-            case Moved(progress, stage):
+            case Moved(progress, state):
                 text = progress.model_dump_json()
-                workshop.coordinator.renew(job.ticket, text, stage)
+                workshop.coordinator.renew(job.ticket, text, state)
+                reach(f"calibrator.stored.{stage}")
                 self._note(job.progress, progress, job.erasure.name)
                 return outcome, replace(job, progress=progress)
             case Ended(end):

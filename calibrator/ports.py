@@ -111,6 +111,10 @@ class Claims(Protocol):
         """Keeps the lease; stores progress and state if given. Raises ClaimLost."""
         ...
 
+    def release(self, ticket: Ticket) -> None:
+        """Gives the job back, so that another calibrator can take it at once. Raises ClaimLost."""
+        ...
+
     def conclude(self, ticket: Ticket, end: Certified | Failed) -> None:
         """Ends the job."""
         ...

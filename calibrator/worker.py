@@ -1,7 +1,7 @@
 """Takes entries from the queue and carries each erasure out under its claim.
 
 Every erasure in hand has a thread of its own, because a removal must not wait for the repair of
-another one; and a second thread that renews its lease and its queue entry while it works.
+another one; and further threads that renew its queue entry, and its lease while it works.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from calibrator.metrics import CalibratorMetrics
 from calibrator.ports import Claims
 from calibrator.services.file_request import file_request
 from calibrator.services.job import Job
+from calibrator.signs_of_life import repeating
 from letheon.errors import (
     Busy,
     ClaimHeld,
@@ -33,10 +34,13 @@ from letheon.names import erasure_name
 from letheon.servicekit.backoff import Backoff
 from letheon.servicekit.clock import Clock
 from letheon.servicekit.erasure_queue import Entry, ErasureQueue
+from letheon.servicekit.faults import reach
 from letheon.servicekit.logs import bind
 
 _LOG = logging.getLogger(__name__)
 _REPEATABLE = (Unavailable, Busy, InternalFault)
+# Outcomes of a delivery that say nothing against the entry.
+_HELD, _LOST, _CHECKPOINTED = "held", "lost", "checkpointed"
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Pace:
     block_s: float = 2.0  # for a new entry, at most
     renew_s: float = 5.0  # between two signs of life, at most a third of the lease
     max_jobs: int = 64  # erasures in hand at once
-    max_deliveries: int = 20  # of one entry whose job ends in a fault
+    max_deliveries: int = 20  # of one entry whose job ends in a fault or kills the process
 
 
 class Worker:
@@ -89,7 +93,9 @@ class Worker:
                 entry = self._next_entry()
             except Unavailable as error:
                 self._metrics.retries.inc()
-                _LOG.warning("queue_unreachable", extra={"reason": error.reason})
+                _LOG.warning(
+                    "queue_unreachable", extra={"reason": error.reason, "text": error.message}
+                )
                 self._clock.wait(stop, backoff.next_s())
                 continue
             backoff.reset()
@@ -132,23 +138,35 @@ class Worker:
         thread.start()
 
     def _work(self, entry: Entry, stop: threading.Event) -> None:
+        with self._lock:
+            is_in_hand = entry.entry in self._in_hand.values()
+        if entry.deliveries > self._pace.max_deliveries and not is_in_hand:
+            # Whoever had it before never got as far as to say what was wrong.
+            outcome = self._give_up(entry, _ended(entry.deliveries - 1))
+        else:
+            # From the first moment on: while the coordinator is away the entry is in hand too.
+            with repeating(lambda: self._renew_entry(entry), self._pace.renew_s, self._clock):
+                outcome = self._outcome(entry, stop)
+        if outcome in (_HELD, _LOST, _CHECKPOINTED):
+            self._put_back(entry, at_once=outcome == _CHECKPOINTED)
+        self._metrics.entries.labels(outcome).inc()
+
+    def _outcome(self, entry: Entry, stop: threading.Event) -> str:
         backoff = self._backoff()
         while not stop.is_set():
             try:
-                outcome = self._attend(entry, stop)
+                return self._attend(entry, stop)
             except _REPEATABLE as error:
                 self._metrics.retries.inc()
                 _LOG.warning("entry_repeated", extra={"reason": error.reason})
                 self._clock.wait(stop, backoff.next_s())
-                continue
             except LetheonError as error:
-                outcome = self._give_up(entry, f"{error.message} ({error.reason})")
+                return self._give_up(entry, f"{error.message} ({error.reason})")
             except Exception:  # noqa: BLE001
                 # A bug must not end the worker: the entry comes back, here or elsewhere.
                 _LOG.exception("job_crashed", extra={"entry": entry.entry})
-                outcome = self._after_crash(entry)
-            self._metrics.entries.labels(outcome).inc()
-            return
+                return self._after_crash(entry)
+        return _CHECKPOINTED
 
     def _attend(self, entry: Entry, stop: threading.Event) -> str:
         """What became of the entry, as a label. Raises what should be repeated or buried."""
@@ -163,7 +181,7 @@ class Worker:
             return "filed"
         name = erasure_name((entry.erasure or "").removeprefix("erasures/"))
         if not self._take_in_hand(name, entry):
-            return "held"
+            return _HELD
         try:
             with bind(erasure=name):
                 return self._carry_out(name, entry, stop)
@@ -187,32 +205,29 @@ class Worker:
         try:
             claim = self._claims.claim(name, self._name)
         except ClaimHeld:
-            return "held"  # the entry comes back if its holder falls silent
+            return _HELD  # the entry comes back if its holder falls silent
         except ErasureConcluded:
             self._queue.acknowledge(entry)
             return "acknowledged"
+        reach("calibrator.claimed")
         signals = Signals(stop, threading.Event())
-        done = threading.Event()
         with self._lock:
             self._filed_at[name] = claim.erasure.requested_at
-        heartbeat = threading.Thread(
-            target=self._keep_alive, args=(claim, entry, signals, done), daemon=True
-        )
-        heartbeat.start()
+        pause_s = min(self._pace.renew_s, claim.lease_s / 3)
         try:
-            ended = self._drive.run(self._job(claim), signals)
+            with repeating(lambda: self._renew_claim(claim, signals.lost), pause_s, self._clock):
+                ended = self._drive.run(self._job(claim), signals)
         except ErasureConcluded:
             self._queue.acknowledge(entry)
             return "acknowledged"
         except ClaimLost:
             self._metrics.claims_lost.inc()
             _LOG.warning("claim_lost")
-            return "lost"
-        finally:
-            done.set()
-            heartbeat.join()
+            return _LOST
         if ended is None:
-            return "checkpointed"
+            self._release(claim)
+            return _CHECKPOINTED
+        reach("calibrator.concluded")
         self._queue.acknowledge(entry)
         return "acknowledged"
 
@@ -222,37 +237,48 @@ class Worker:
             progress = Progress(stage_since=self._clock.now(), salt=self._make_salt())
         return Job(claim.ticket, claim.erasure, progress)
 
-    def _keep_alive(
-        self, claim: Claim, entry: Entry, signals: Signals, done: threading.Event
-    ) -> None:
-        pause_s = min(self._pace.renew_s, claim.lease_s / 3)
-        while not self._clock.wait(done, pause_s):
-            try:
-                self._claims.renew(claim.ticket, None, None)
-            except ClaimLost:
-                signals.lost.set()
-                return
-            except LetheonError as error:
-                _LOG.warning("renewal_failed", extra={"reason": error.reason})
-            try:
-                self._queue.renew(entry)
-            except LetheonError as error:
-                # The queue only wakes up; who may work is decided by the claim.
-                _LOG.warning("entry_renewal_failed", extra={"reason": error.reason})
+    def _renew_claim(self, claim: Claim, lost: threading.Event) -> bool:
+        try:
+            self._claims.renew(claim.ticket, None, None)
+        except ClaimLost:
+            lost.set()
+            return False
+        except LetheonError as error:
+            _LOG.warning("renewal_failed", extra={"reason": error.reason})
+        return True
+
+    def _renew_entry(self, entry: Entry) -> bool:
+        try:
+            self._queue.renew(entry)
+        except LetheonError as error:
+            # The queue only wakes up; who may work is decided by the claim.
+            _LOG.warning("entry_renewal_failed", extra={"reason": error.reason})
+        return True
+
+    def _release(self, claim: Claim) -> None:
+        """Another calibrator need not wait for the end of the lease. A courtesy: it may fail."""
+        try:
+            self._claims.release(claim.ticket)
+        except LetheonError as error:
+            _LOG.warning("release_failed", extra={"reason": error.reason})
+
+    def _put_back(self, entry: Entry, *, at_once: bool) -> None:
+        try:
+            self._queue.put_back(entry, at_once=at_once)
+        except LetheonError as error:
+            _LOG.warning("put_back_failed", extra={"reason": error.reason})
 
     def _give_up(self, entry: Entry, reason: str) -> str:
         _LOG.error("entry_buried", extra={"entry": entry.entry, "why": reason})
         try:
             self._queue.bury(entry, reason)
         except Unavailable:
-            return "held"  # it comes back and is buried then
+            return _HELD  # it comes back and is buried then
         return "buried"
 
     def _after_crash(self, entry: Entry) -> str:
         if entry.deliveries >= self._pace.max_deliveries:
-            return self._give_up(
-                entry, f"its job crashed; it was delivered {entry.deliveries} times"
-            )
+            return self._give_up(entry, _ended(entry.deliveries))
         return "crashed"
 
     def _observe(self) -> None:
@@ -263,3 +289,7 @@ class Worker:
         self._metrics.oldest_job_age_seconds.set(max(0.0, age))
         self._metrics.queue_depth.set(self._queue.depth())
         self._metrics.dead_letters.set(len(self._queue.dead_letters()))
+
+
+def _ended(deliveries: int) -> str:
+    return f"its job crashed, or its calibrator died of it, at each of {deliveries} deliveries"

@@ -11,10 +11,13 @@ except what only a human can mend: those errors leave `run`.
 from __future__ import annotations
 
 import logging
+import math
+import random
 import threading
 from dataclasses import dataclass
 
 from client_agent.config import AgentConfig
+from client_agent.domain.delay import come_back_after
 from client_agent.domain.tasks import (
     AuditTask,
     EraseTask,
@@ -45,6 +48,7 @@ from letheon.errors import (
     UnknownSite,
     WrongPlan,
 )
+from letheon.federation.encoding import encoded_size
 from letheon.federation.plan import Plan
 from letheon.servicekit.backoff import Backoff
 from letheon.servicekit.clock import Clock
@@ -88,7 +92,7 @@ class Agent:
         self._epoch = -1
         self._superseded = ""  # task to report as abandoned with the next poll
         self._trained_at: float | None = None
-        self._send_again_at = 0.0
+        self._send_again_at = math.inf
         self._deaths_in_a_row = 0
 
     def stop(self) -> None:
@@ -127,7 +131,7 @@ class Agent:
                 self._plan = None
                 return backoff.next_s()
             case Busy():
-                return self._bounded(trouble.retry_after_s)
+                return self._bounded(come_back_after(trouble.retry_after_s, random.random()))
             case StartOver():
                 return self._bounded(0.0)
             case TrainingProcessDied():
@@ -140,9 +144,10 @@ class Agent:
 
     def _turn(self) -> float:
         plan = self._plan if self._plan is not None else self._enrol()
-        if self._parts.clock.monotonic() >= self._send_again_at:
-            wait_s = self._parts.flush(plan.parameters)
-            self._send_again_at = self._parts.clock.monotonic() + (wait_s or 0.0)
+        wait_s = self._parts.flush(plan.parameters, self._epoch)
+        self._send_again_at = self._parts.clock.monotonic() + (
+            math.inf if wait_s is None else wait_s
+        )
         # The report travels with the poll; if the poll fails it is made again.
         assignment = self._parts.coordinator.next_task(self._superseded)
         self._superseded = ""
@@ -174,6 +179,10 @@ class Agent:
     def _heard_of(self, epoch: int) -> None:
         if epoch == self._epoch:
             return
+        if epoch < self._epoch:
+            # It was restored from a backup: version numbers come back with other weights.
+            log.warning("history_lost", extra={"epoch": epoch, "known": self._epoch})
+            self._parts.cache.forget_all()
         log.info("epoch_began", extra={"epoch": epoch})
         self._epoch = epoch
         self._parts.metrics.epoch.set(epoch)
@@ -185,24 +194,27 @@ class Agent:
             outcome = self._parts.answer(task)
             # The versions of an audit are from before an erasure: not kept beyond the answer.
             self._parts.cache.forget_before(self._epoch)
-            self._send_again_at = 0.0  # an erase answer does not wait for a delta's turn
             self._count(task, outcome)
             return self._parts.backoff.next_s() if outcome is TaskOutcome.CRASHED else 0.0
         if task.plan_digest != plan.digest:
             log.warning("plan_changed", extra={"plan_digest": task.plan_digest})
             self._plan = None
             return 0.0
-        wait_s = self._not_yet()
+        wait_s = self._not_yet(plan)
         return wait_s if wait_s > 0.0 else self._train(task)
 
-    def _not_yet(self) -> float:
+    def _not_yet(self, plan: Plan) -> float:
         """Seconds until the next poll if training may not begin now, else 0.
 
         A train task costs nothing when it is dropped, and other tasks run in the slack.
         """
         training, outbox = self._parts.config.training, self._parts.config.outbox
         deltas = [upload for upload in self._parts.outbox.waiting() if upload.is_delta]
-        full = sum(upload.payload.size_bytes for upload in deltas) >= outbox.max_bytes
+        due_bytes = sum(one.payload.size_bytes for one in deltas) + encoded_size(
+            plan.parameters, plan.encoding
+        )
+        # The only delta is always made: a bound below the size of one would end all training.
+        full = bool(deltas) and due_bytes > outbox.max_bytes
         if full or len(deltas) >= outbox.max_deltas:
             return _FULL_OUTBOX_POLL_S
         if self._trained_at is None:
@@ -216,7 +228,8 @@ class Agent:
             outcome = self._parts.train(task)
         except TrainingProcessDied:
             return self._after_death(task)
-        except (Unavailable, Busy, UnknownSite):
+        except (Unavailable, Busy, UnknownSite, OSError):
+            self._trained_at = None  # nothing came of it yet, so the pace does not count it
             raise
         except LetheonError:
             self._count(task, TaskOutcome.FAILED)
@@ -248,10 +261,8 @@ class Agent:
 
     def _until_next(self, proposed_s: float) -> float:
         """The coordinator's delay, cut short if an upload is to be tried again before."""
-        if self._parts.outbox.waiting():
-            due = self._send_again_at - self._parts.clock.monotonic()
-            proposed_s = min(proposed_s, max(0.0, due))
-        return self._bounded(proposed_s)
+        due_s = max(0.0, self._send_again_at - self._parts.clock.monotonic())
+        return self._bounded(min(proposed_s, due_s))
 
     def _bounded(self, seconds: float) -> float:
         poll = self._parts.config.poll

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
@@ -106,7 +107,9 @@ def build(
             answer=AnswerErasure(
                 worker, outbox, cache, coordinator, state.work, attempts, heartbeat
             ),
-            flush=FlushOutbox(outbox, coordinator, metrics),
+            flush=FlushOutbox(
+                outbox, coordinator, metrics, clock, timedelta(hours=config.outbox.max_age_hours)
+            ),
             metrics=metrics,
             clock=clock,
             backoff=Backoff(_BACKOFF_BASE_S, max(_BACKOFF_BASE_S, config.poll.backoff_cap_seconds)),

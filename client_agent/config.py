@@ -77,6 +77,8 @@ class OutboxConfig(_Table):
 
     max_deltas: Annotated[int, Field(ge=1)] = 2
     max_bytes: Annotated[int, Field(gt=0)] = 4 * 1024**3
+    max_age_hours: Annotated[float, Field(gt=0.0)] = 168.0
+    """A delta that the coordinator did not accept for longer is dropped."""
 
 
 class AgentConfig(_Table):

@@ -32,8 +32,14 @@ class Coordinator(Protocol):
     def download(self, version: int | None, path: Path) -> ModelFile:
         """Writes a version (None: the head) to `path`, resuming what is there."""
 
+    def receipt_of(self, upload: Upload) -> Receipt | None:
+        """The receipt if the coordinator accepted the payload; nothing is sent."""
+
     def push(self, upload: Upload, layout: Layout) -> Receipt:
-        """Sends a payload, resuming at what the coordinator holds. Idempotent by update_id."""
+        """Sends a payload, resuming at what the coordinator holds. Idempotent by update_id.
+
+        Raises PayloadDamaged, before a byte leaves, if the file is not what was written.
+        """
 
     def submit(self, task: str, answer: Answer) -> None:
         """Answers an evaluate, audit or erase task. Idempotent."""

@@ -75,6 +75,12 @@ class CoordinatorClient:
             request.progress_json = progress_json
         self._jobs.RenewClaim(request)
 
+    def release(self, ticket: Ticket) -> None:
+        """Gives the job back."""
+        self._jobs.ReleaseClaim(
+            pb.ReleaseClaimRequest(name=ticket.erasure, fencing_token=ticket.token)
+        )
+
     def conclude(self, ticket: Ticket, end: Certified | Failed) -> None:
         """Ends the job."""
         request = pb.ConcludeErasureRequest(name=ticket.erasure, fencing_token=ticket.token)

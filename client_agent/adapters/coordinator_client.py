@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from client_agent.adapters import convert
 from client_agent.domain.answers import Answer
 from client_agent.domain.tasks import Assignment, ModelFile, Pulse, Standing
-from client_agent.domain.upload import Receipt, Upload
-from letheon.errors import CoordinatorUnreachable, DigestMismatch, LetheonError
+from client_agent.domain.upload import PayloadDamaged, Receipt, Upload
+from letheon.errors import CoordinatorUnreachable, LetheonError
 from letheon.federation.parameters import Layout
 from letheon.federation.plan import Plan
 from letheon.names import HEAD, model_name, site_name
 from letheon.servicekit import transfer
 from letheon.servicekit.channel import open_channel
+from letheon.servicekit.faults import reach
 from letheon.v1 import (
     federation_pb2,
     federation_pb2_grpc,
@@ -105,16 +109,27 @@ class CoordinatorClient:
             )
         return ModelFile(arrived.version, arrived.epoch, arrived.path)
 
+    def receipt_of(self, upload: Upload) -> Receipt | None:
+        """The receipt if the coordinator accepted the payload; nothing is sent."""
+        question = training_pb2.QueryUploadRequest(update_id=upload.update_id, site=self._site)
+        with self._call():
+            state = self._training.QueryUpload(question)
+        found = state.WhichOneof("outcome") == "receipt"
+        return convert.receipt(state.receipt) if found else None
+
     def push(self, upload: Upload, layout: Layout) -> Receipt:
-        """Sends a payload, resuming at what the coordinator holds. Idempotent by update_id."""
+        """Sends a payload, resuming at what the coordinator holds. Idempotent by update_id.
+
+        Raises PayloadDamaged, before a byte leaves, if the file is not what was written.
+        """
         header = convert.upload_header(upload, self._site, layout)
-        _check_size(upload)
         with self._call():
             receipt = transfer.push(
                 self._push_segment,
                 header,
                 upload.payload.path,
                 query=self._training.QueryUpload,
+                inspect=partial(_inspect, upload),
                 on_progress=self._check_interrupted,
             )
         return convert.receipt(receipt)
@@ -123,6 +138,7 @@ class CoordinatorClient:
         """Answers an evaluate, audit or erase task. Idempotent."""
         with self._call():
             self._training.SubmitAnswer(convert.answer_request(self._site, task, answer))
+        reach("agent.answer_submitted")
 
     @contextmanager
     def _call(self) -> Iterator[None]:
@@ -152,11 +168,21 @@ class CoordinatorClient:
     ) -> training_pb2.PushDeltaResponse:
         """One stream; interrupted, it ends early and the coordinator keeps what it got."""
         sending = itertools.takewhile(lambda _: not self._interrupted, requests)
-        return self._training.PushDelta(sending, timeout=timeout)
+        answer = self._training.PushDelta(sending, timeout=timeout)
+        reach("agent.segment_sent")
+        return answer
 
 
-def _check_size(upload: Upload) -> None:
-    """A payload cut short on disk would look like a broken connection, for ever."""
+def _inspect(upload: Upload) -> None:
+    """Raises PayloadDamaged unless size and SHA-256 of the file are those that were noted."""
     payload = upload.payload
-    if not payload.path.is_file() or payload.path.stat().st_size != payload.size_bytes:
-        raise DigestMismatch("the payload in the outbox is not the one that was written")
+    try:
+        with payload.path.open("rb") as file:
+            size, digest = os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256")
+    except FileNotFoundError:
+        raise PayloadDamaged("the payload is no longer in the outbox") from None
+    if (size, digest.hexdigest()) != (payload.size_bytes, payload.sha256):
+        raise PayloadDamaged(
+            f"the payload in the outbox is not the one that was written: {size} bytes on disk,"
+            f" {payload.size_bytes} noted"
+        )

@@ -2,17 +2,17 @@
 
 Order of writing, so that a kill at any point leaves a usable state: payload file renamed into the
 outbox and its directory synced, then the row committed; receipt committed, then the payload
-removed. At start, payloads without a row that needs them are removed, and rows whose payload is
-gone are closed.
+removed. At start, payloads without a row that needs them are removed. A row whose payload is gone
+stays: the coordinator may have accepted it, and is asked before the row is closed.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +21,7 @@ from client_agent.domain.answers import EraseAnswer
 from client_agent.domain.upload import DeltaFacts, Payload, Receipt, Upload, UploadState
 from letheon.errors import BadConfig, StorageUnavailable
 from letheon.servicekit.clock import Clock
-
-log = logging.getLogger(__name__)
+from letheon.servicekit.faults import reach
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record_sets (
@@ -73,7 +72,7 @@ class SqliteOutbox:
                 f"{database} cannot be used ({error}): it holds the outbox and the contribution"
                 " log; restore it, or move it away to begin without them"
             ) from error
-        self._reconcile()
+        self._remove_unneeded()
 
     def close_database(self) -> None:
         """Folds the write-ahead log in and closes the file."""
@@ -82,8 +81,7 @@ class SqliteOutbox:
     def add(self, upload: Upload) -> Upload:
         """Moves the payload in and commits the row; returns it with its final path."""
         kept = self._path(upload.update_id)
-        upload.payload.path.replace(kept)
-        sync_directory(self._folder)
+        made_at = self._clock.now()
         row: dict[str, object] = {
             "update_id": upload.update_id,
             "task": upload.task,
@@ -91,7 +89,7 @@ class SqliteOutbox:
             "size_bytes": upload.payload.size_bytes,
             "sha256": upload.payload.sha256,
             "encoding": upload.payload.encoding,
-            "made_at": self._clock.now().isoformat(),
+            "made_at": made_at.isoformat(),
         }
         match upload.purpose:
             case DeltaFacts() as facts:
@@ -100,12 +98,15 @@ class SqliteOutbox:
                 row["erase_answer"] = json.dumps(asdict(answer))
         marks = ", ".join(f":{name}" for name in row)
         statement = f"INSERT INTO uploads ({', '.join(row)}) VALUES ({marks})"  # noqa: S608 - names are ours
+        upload.payload.path.replace(kept)
         try:
+            sync_directory(self._folder)
+            reach("agent.moved")
             self._execute(statement, row)
-        except StorageUnavailable:
-            kept.unlink()  # without its row nobody would ever send it
+        except (StorageUnavailable, OSError):
+            kept.replace(upload.payload.path)  # without its row nobody would ever send it
             raise
-        return replace(upload, payload=replace(upload.payload, path=kept))
+        return replace(upload, payload=replace(upload.payload, path=kept), made_at=made_at)
 
     def waiting(self) -> tuple[Upload, ...]:
         """Uploads that have not arrived: erasures first, then oldest first."""
@@ -132,6 +133,7 @@ class SqliteOutbox:
         }
         columns = ", ".join(f"{name} = :{name}" for name in values)
         self._execute(f"UPDATE uploads SET {columns} WHERE update_id = :update_id", values)  # noqa: S608 - names are ours
+        reach("agent.receipt_kept")
         upload.payload.path.unlink(missing_ok=True)
 
     def close(self, upload: Upload, reason: str) -> None:
@@ -189,19 +191,12 @@ class SqliteOutbox:
         payload = Payload(
             self._path(row["update_id"]), row["size_bytes"], row["sha256"], row["encoding"]
         )
-        state = UploadState(row["state"])
-        return Upload(row["update_id"], row["task"], payload, purpose, state)
+        state, made_at = UploadState(row["state"]), datetime.fromisoformat(row["made_at"])
+        return Upload(row["update_id"], row["task"], payload, purpose, state, made_at)
 
-    def _reconcile(self) -> None:
-        needed = set()
-        for upload in self.waiting():
-            if upload.state is UploadState.STORED:
-                continue
-            if upload.payload.path.is_file():
-                needed.add(upload.payload.path)
-                continue
-            log.error("outbox_payload_missing", extra={"update_id": upload.update_id})
-            self.close(upload, "PAYLOAD_MISSING")
+    def _remove_unneeded(self) -> None:
+        ready = (one for one in self.waiting() if one.state is UploadState.READY)
+        needed = {upload.payload.path for upload in ready}
         for path in self._folder.iterdir():
             if path not in needed:
                 path.unlink()
@@ -210,6 +205,10 @@ class SqliteOutbox:
 def _open(database: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    # A damaged page would otherwise come to light in the middle of a send.
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
     connection.execute("PRAGMA journal_mode = WAL")
     # NORMAL would lose the newest commits at a power cut; a sent delta must be on record.
     connection.execute("PRAGMA synchronous = FULL")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
 from client_agent.domain.answers import EraseAnswer
+from letheon.errors import Corrupt
 
 
 class UploadState(StrEnum):
@@ -51,6 +53,7 @@ class Upload:
     payload: Payload
     purpose: DeltaFacts | EraseAnswer
     state: UploadState = UploadState.READY
+    made_at: datetime | None = None  # UTC; None until the outbox holds it
 
     @property
     def is_delta(self) -> bool:
@@ -78,3 +81,15 @@ class Receipt:
     entry: int
     ledger_hash: str
     sha256: str  # of the payload as merged, hex
+
+
+class DropReason(StrEnum):
+    """Why the agent itself gives an upload up; a refusal is dropped with the refusal's reason."""
+
+    TOO_OLD = "TOO_OLD"
+    STALE_EPOCH = "STALE_EPOCH"
+    PAYLOAD_CORRUPT = "PAYLOAD_CORRUPT"
+
+
+class PayloadDamaged(Corrupt):
+    """The payload in the outbox is not the one that was written there, or is gone."""

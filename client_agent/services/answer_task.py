@@ -41,10 +41,12 @@ from letheon.errors import (
     ModelDestroyed,
     NotFound,
     Refused,
+    StorageUnavailable,
     UnknownModelVersion,
     UnknownPlugin,
     UnknownSite,
 )
+from letheon.servicekit.faults import reach
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class AnswerErasure:
         if any(upload.task == task.name for upload in self.outbox.waiting()):
             return TaskOutcome.DONE  # computed before; its upload is on its way
         if self.outbox.begin_attempt(task.name) > self.max_attempts:
-            return self._give_up(task, "the training process ended at every attempt")
+            return self._give_up(task, "every attempt at this task ended before its answer arrived")
         try:
             with self.heartbeat(task.name):
                 self._do(task)
@@ -91,8 +93,8 @@ class AnswerErasure:
             return TaskOutcome.WITHDRAWN
         except (BadInput, Refused, Corrupt, InternalFault) as error:
             return self._give_up(task, _sentence(error))
-        except LetheonError:
-            self.outbox.end_attempts(task.name)  # the network failed, not the task
+        except (LetheonError, OSError):
+            self.outbox.end_attempts(task.name)  # the network or the disk failed, not the task
             raise
         return TaskOutcome.DONE
 
@@ -123,7 +125,13 @@ class AnswerErasure:
         answer = EraseAnswer(
             update_id, patch.norm, patch.steps, patch.loss_before, patch.loss_after
         )
-        self.outbox.add(Upload(update_id, task.name, patch.payload, answer))
+        try:
+            reach("agent.trained")
+            self.outbox.add(Upload(update_id, task.name, patch.payload, answer))
+        except (StorageUnavailable, OSError):
+            patch.payload.path.unlink(missing_ok=True)  # the open task is handed out again
+            raise
+        reach("agent.stored")
 
     def _give_up(self, task: AnswerTask, reason: str) -> TaskOutcome:
         log.error("task_failed", extra={"task": task.name, "why": reason})

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import random
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
 
 from client_agent.domain.answers import EraseAnswer, TaskFailure
-from client_agent.domain.upload import Receipt, ReceiptOutcome, Upload, UploadState
+from client_agent.domain.delay import come_back_after
+from client_agent.domain.upload import (
+    DeltaFacts,
+    DropReason,
+    PayloadDamaged,
+    Receipt,
+    ReceiptOutcome,
+    Upload,
+    UploadState,
+)
 from client_agent.metrics import AgentMetrics
 from client_agent.ports import Coordinator, Outbox
 from letheon.errors import (
@@ -14,6 +26,7 @@ from letheon.errors import (
     BadInput,
     Busy,
     ChecksumMismatch,
+    DigestMismatch,
     LetheonError,
     NotFound,
     OffsetMismatch,
@@ -24,55 +37,106 @@ from letheon.errors import (
     UploadBusy,
 )
 from letheon.federation.parameters import Layout
+from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 log = logging.getLogger(__name__)
 
 _SOON_S = 1.0
+# How often a payload is sent once more because the coordinator's copy was not what was sent. The
+# file here was seen to be intact each time, so it is the other side's disk that lies. Kept in
+# memory: a restart may try anew, which costs bytes and loses nothing.
+_MAX_RESENDS = 3
 # The payload or the whole of what it was made for is refused for good. UnknownSite is not among
 # them: the site registers again and the payload stays.
 _FINAL = (BadInput, NotFound, AlreadyExists, Refused, StartOver)
 _RESUME = (OffsetMismatch, ChecksumMismatch, UploadBusy)
 
 
-@dataclass(frozen=True)
 class FlushOutbox:
-    """Tries every upload once. One that has to wait does not hold the others up."""
+    """Tries every upload that is due. One that has to wait does not hold the others up."""
 
-    outbox: Outbox
-    coordinator: Coordinator
-    metrics: AgentMetrics
+    def __init__(
+        self,
+        outbox: Outbox,
+        coordinator: Coordinator,
+        metrics: AgentMetrics,
+        clock: Clock,
+        max_age: timedelta,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """Deltas that were not accepted within `max_age` are dropped; `draw` is in [0, 1)."""
+        self._outbox = outbox
+        self._coordinator = coordinator
+        self._metrics = metrics
+        self._clock = clock
+        self._max_age = max_age
+        self._draw = draw
+        self._due: dict[str, float] = {}  # update id -> monotonic seconds
+        self._resent: Counter[str] = Counter()
 
-    def __call__(self, layout: Layout) -> float | None:
-        """Seconds to wait before the next try, or None if nothing waits any more.
+    def __call__(self, layout: Layout, epoch: int) -> float | None:
+        """Seconds until the next upload is due, or None if nothing waits any more.
 
-        Raises Unavailable, UnknownSite and whatever is no answer to an upload; nothing is lost.
+        `epoch` is the newest one heard of. Raises Unavailable, UnknownSite and whatever is no
+        answer to an upload; nothing is lost.
         """
-        waits = [wait for upload in self.outbox.waiting() if (wait := self._send(upload, layout))]
-        self.metrics.outbox_depth.set(len(self.outbox.waiting()))
-        return max(waits, default=None)
+        for upload in self._outbox.waiting():
+            if self._clock.monotonic() >= self._due.get(upload.update_id, 0.0):
+                self._attend(upload, layout, epoch)
+        left = [upload.update_id for upload in self._outbox.waiting()]
+        self._metrics.outbox_depth.set(len(left))
+        now = self._clock.monotonic()
+        return min((max(0.0, self._due.get(one, now) - now) for one in left), default=None)
 
-    def _send(self, upload: Upload, layout: Layout) -> float | None:
+    def _attend(self, upload: Upload, layout: Layout, epoch: int) -> None:
         try:
-            if upload.state is UploadState.READY:
-                self._accept(upload, self.coordinator.push(upload, layout))
-            if isinstance(upload.purpose, EraseAnswer):
-                self.coordinator.submit(upload.task, upload.purpose)
-                self._conclude(upload)
+            self._send(upload, layout, epoch)
         except UnknownSite:
             raise
         except Busy as busy:
-            return max(busy.retry_after_s, _SOON_S)
+            self._put_off(upload, max(busy.retry_after_s, _SOON_S))
         except _RESUME as interrupted:
-            log.info("upload_interrupted", extra=_fields(upload, interrupted))
-            return _SOON_S
+            log.info("upload_interrupted", extra=_fields(upload, interrupted.reason))
+            self._put_off(upload, _SOON_S)
+        except PayloadDamaged as damaged:
+            self._damaged(upload, damaged)
+        except DigestMismatch as mismatch:
+            self._send_once_more(upload, mismatch)
         except _FINAL as error:
             self._refused(upload, error)
+        else:
+            self._forget(upload)
+
+    def _send(self, upload: Upload, layout: Layout, epoch: int) -> None:
+        if upload.state is UploadState.READY:
+            reason = self._useless(upload, epoch)
+            if reason is None:
+                self._accept(upload, self._coordinator.push(upload, layout))
+            elif (receipt := self._coordinator.receipt_of(upload)) is not None:
+                self._accept(upload, receipt)
+            else:
+                self._drop(upload, reason)
+        if isinstance(upload.purpose, EraseAnswer):
+            self._coordinator.submit(upload.task, upload.purpose)
+            self._conclude(upload)
+
+    def _useless(self, upload: Upload, epoch: int) -> DropReason | None:
+        """Why a delta need not be sent. An erasure's answer is always sent."""
+        if not isinstance(upload.purpose, DeltaFacts):
+            return None
+        if upload.purpose.epoch < epoch:
+            return DropReason.STALE_EPOCH
+        made_at = upload.made_at
+        if made_at is not None and self._clock.now() - made_at > self._max_age:
+            return DropReason.TOO_OLD
         return None
 
     def _accept(self, upload: Upload, receipt: Receipt) -> None:
-        self.outbox.accept(upload, receipt)
-        self.metrics.upload_bytes.inc(upload.payload.size_bytes)
-        self.metrics.uploads.labels(receipt.outcome.value).inc()
+        reach("agent.acknowledged")
+        self._outbox.accept(upload, receipt)
+        self._metrics.upload_bytes.inc(upload.payload.size_bytes)
+        self._metrics.uploads.labels(receipt.outcome.value).inc()
         if receipt.outcome is not ReceiptOutcome.STORED:
             fields = {
                 "update_id": upload.update_id,
@@ -85,37 +149,67 @@ class FlushOutbox:
             log.info("delta_accepted", extra=fields)
 
     def _conclude(self, upload: Upload) -> None:
-        self.outbox.conclude(upload)
-        self.outbox.end_attempts(upload.task)
+        self._outbox.conclude(upload)
+        self._outbox.end_attempts(upload.task)
         log.info("erase_answered", extra={"task": upload.task})
+
+    def _send_once_more(self, upload: Upload, mismatch: DigestMismatch) -> None:
+        """The coordinator has discarded what it held, so the next try begins at the first byte."""
+        self._resent[upload.update_id] += 1
+        if self._resent[upload.update_id] > _MAX_RESENDS:
+            self._refused(upload, mismatch)
+            return
+        log.warning("upload_arrived_damaged", extra=_fields(upload, mismatch.reason))
+        self._put_off(upload, _SOON_S)
+
+    def _damaged(self, upload: Upload, damaged: PayloadDamaged) -> None:
+        """An erasure's answer is closed too: its task is still open, handed out and done again."""
+        self._outbox.close(upload, DropReason.PAYLOAD_CORRUPT)
+        fields = _fields(upload, DropReason.PAYLOAD_CORRUPT)
+        log.error("upload_dropped", extra={**fields, "text": damaged.message})
+        self._metrics.uploads.labels("dropped").inc()
+        self._forget(upload)
+
+    def _drop(self, upload: Upload, reason: DropReason) -> None:
+        self._outbox.close(upload, reason)
+        log.warning("upload_dropped", extra=_fields(upload, reason))
+        outcome = "superseded" if reason is DropReason.STALE_EPOCH else "dropped"
+        self._metrics.uploads.labels(outcome).inc()
 
     def _refused(self, upload: Upload, error: LetheonError) -> None:
         """A delta is dropped. An erasure is owed an answer, so it gets the refusal as one."""
         if not upload.is_delta and not isinstance(error, NotFound):
             reason = f"the coordinator refused the payload of this answer: {error.reason}"
             self._report_failure(upload, reason)
-        self.outbox.close(upload, error.reason)
+        self._outbox.close(upload, error.reason)
         expected = isinstance(error, StaleEpoch | NotFound | Refused)
         level = logging.WARNING if expected else logging.ERROR
-        log.log(level, "upload_dropped", extra=_fields(upload, error))
+        log.log(level, "upload_dropped", extra={**_fields(upload, error.reason), **_named(error)})
         outcome = "superseded" if isinstance(error, StaleEpoch) else "dropped"
-        self.metrics.uploads.labels(outcome).inc()
+        self._metrics.uploads.labels(outcome).inc()
+        self._forget(upload)
 
     def _report_failure(self, upload: Upload, reason: str) -> None:
         try:
-            self.coordinator.submit(upload.task, TaskFailure(reason))
+            self._coordinator.submit(upload.task, TaskFailure(reason))
         except NotFound:
             log.info("erase_withdrawn", extra={"task": upload.task})
-        self.outbox.end_attempts(upload.task)
+        self._outbox.end_attempts(upload.task)
+
+    def _put_off(self, upload: Upload, asked_s: float) -> None:
+        wait_s = come_back_after(asked_s, self._draw())
+        self._due[upload.update_id] = self._clock.monotonic() + wait_s
+
+    def _forget(self, upload: Upload) -> None:
+        self._due.pop(upload.update_id, None)
+        self._resent.pop(upload.update_id, None)
 
 
-def _fields(upload: Upload, error: LetheonError) -> dict[str, object]:
-    facts: dict[str, object] = {
-        name: error.facts[name] for name in ("rule", "tensor", "erasure") if name in error.facts
-    }
+def _fields(upload: Upload, reason: str) -> dict[str, object]:
+    return {"update_id": upload.update_id, "task": upload.task, "reason": reason}
+
+
+def _named(error: LetheonError) -> dict[str, object]:
     return {
-        "update_id": upload.update_id,
-        "task": upload.task,
-        "reason": error.reason,
-        **facts,
+        name: error.facts[name] for name in ("rule", "tensor", "erasure") if name in error.facts
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
@@ -25,7 +26,7 @@ from client_agent.training_child.lines import (
 )
 from client_agent.training_child.process_limits import die_with_parent, limit_memory
 from client_agent.training_child.workbench import Workbench
-from letheon.errors import InternalFault, LetheonError, MalformedRequest
+from letheon.errors import InternalFault, LetheonError, MalformedRequest, StorageUnavailable
 from letheon.servicekit import logs
 
 log = logging.getLogger(__name__)
@@ -82,17 +83,25 @@ def _serve(workbench: Workbench, command: Command, orders: Orders) -> Reply:
         return Abandoned(command.id)
     except LetheonError as error:
         return Failure(command.id, error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _unforeseen(command, error)
+        return Failure(command.id, StorageUnavailable("the disk of the agent has no room left"))
     except MemoryError:
         _leave_for_want_of_memory(command)
     except Exception as error:  # noqa: BLE001 - reported to the daemon, which decides
         if "can't allocate memory" in str(error):
             _leave_for_want_of_memory(command)
-        # The text of an unforeseen error may quote a record, so only its place is logged.
-        place = "".join(traceback.format_tb(error.__traceback__))
-        fields = {"command": command.name, "error": type(error).__name__, "stack": place}
-        log.error("command_failed", extra=fields)  # noqa: TRY400 - see above
-        return Failure(command.id, InternalFault(f"{command.name} failed: {type(error).__name__}"))
+        return _unforeseen(command, error)
     return Result(command.id, result)
+
+
+def _unforeseen(command: Command, error: Exception) -> Failure:
+    # The text of an unforeseen error may quote a record, so only its place is logged.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    fields = {"command": command.name, "error": type(error).__name__, "stack": place}
+    log.error("command_failed", extra=fields)
+    return Failure(command.id, InternalFault(f"{command.name} failed: {type(error).__name__}"))
 
 
 def _do(workbench: Workbench, command: Command, orders: Orders) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from coordinator.domain.erasure import Erasure
 from coordinator.rpc import convert_erasures as convert
 from coordinator.rpc.erasures import message_of
 from coordinator.services.ask_sites import answer_payload, ask_sites, list_answers
-from coordinator.services.claim_erasure import claim_erasure, renew_claim
+from coordinator.services.claim_erasure import claim_erasure, release_claim, renew_claim
 from coordinator.services.conclude_erasure import conclude_erasure
 from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.record_attempt import record_attempt
@@ -50,6 +50,13 @@ class ErasureJobsServicer(erasures_pb2_grpc.ErasureJobsServicer):
             state=convert.told_state(request.state),
         )
         return self._claim(*renewed)
+
+    def ReleaseClaim(
+        self, request: erasures_pb2.ReleaseClaimRequest, context: grpc.ServicerContext
+    ) -> erasures_pb2.ReleaseClaimResponse:
+        """Gives the job back."""
+        release_claim(erasure_id(request.name), request.fencing_token, self.setting)
+        return erasures_pb2.ReleaseClaimResponse()
 
     def RemoveContribution(
         self, request: erasures_pb2.RemoveContributionRequest, context: grpc.ServicerContext

@@ -1,8 +1,8 @@
-"""Takes an erasure under a lease, and keeps it."""
+"""Takes an erasure under a lease, keeps it, and gives it back."""
 
 from __future__ import annotations
 
-from coordinator.domain.claim import Claim, check_token, renew, take
+from coordinator.domain.claim import Claim, check_token, release, renew, take
 from coordinator.domain.erasure import Erasure, ErasureState, check_open, move
 from coordinator.services.erasure_context import ErasureContext
 from letheon.errors import MalformedRequest
@@ -78,3 +78,15 @@ def renew_claim(
     if erasure.state is not left and left is ErasureState.CALIBRATING:
         context.observe_stage("calibrate", (now - since).total_seconds())
     return erasure, claim
+
+
+def release_claim(erasure_id: str, token: int, context: ErasureContext) -> None:
+    """Ends the lease now, so that another calibrator need not wait for its end.
+
+    Raises UnknownErasure, or ClaimLost if another calibrator holds the erasure.
+    """
+    with context.store.write() as uow:
+        uow.erasures.get(erasure_id)
+        claim = check_token(uow.claims.find(erasure_id), erasure=erasure_id, token=token)
+        uow.claims.save(release(claim, context.clock.now()))
+        uow.commit()

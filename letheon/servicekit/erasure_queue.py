@@ -54,6 +54,14 @@ class ErasureQueue(Protocol):
         """Says that the consumer still works on it. Raises ClaimLost if another one took over."""
         ...
 
+    def put_back(self, entry: Entry, *, at_once: bool) -> None:
+        """Lets go of an entry nothing is wrong with: this delivery does not count.
+
+        It is handed out again at once, or after the usual silence. Harmless if another consumer
+        took over or the store lost the entry.
+        """
+        ...
+
     def acknowledge(self, entry: Entry) -> None:
         """Removes the entry for good. Repeating it is harmless."""
         ...
@@ -140,6 +148,19 @@ class MemoryErasureQueue:
             if held.consumer != entry.consumer:
                 raise ClaimLost(f"{held.consumer} took over entry {entry.entry}")
             self._held[entry.entry] = replace(held, renewed_at_s=self._clock.monotonic())
+
+    def put_back(self, entry: Entry, *, at_once: bool) -> None:
+        """Lets go of the entry; this delivery does not count."""
+        with self._changed:
+            held = self._held.get(entry.entry)
+            if held is None or held.consumer != entry.consumer:
+                return
+            now = self._clock.monotonic()
+            renewed_at_s = now - self._reclaim_after_s if at_once else now
+            self._held[entry.entry] = replace(
+                held, renewed_at_s=renewed_at_s, deliveries=entry.deliveries - 1
+            )
+            self._changed.notify_all()
 
     def acknowledge(self, entry: Entry) -> None:
         """Removes the entry for good."""

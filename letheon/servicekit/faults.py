@@ -28,6 +28,7 @@ from typing import Final
 
 DIRECTORY_VARIABLE: Final = "LETHEON_FAULTS"
 PROCESS_VARIABLE: Final = "LETHEON_FAULTS_AS"
+_STOP_LANDS_S: Final = 0.3
 
 
 def _nothing(point: str) -> None:
@@ -56,6 +57,8 @@ class ArmedFaults:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "stop":
                 os.kill(os.getpid(), signal.SIGSTOP)
+                # Another thread may take the signal: this one must not go on before it stops all.
+                time.sleep(_STOP_LANDS_S)
             case "full":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             case "wait":

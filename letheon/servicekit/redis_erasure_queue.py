@@ -32,6 +32,10 @@ _LONGEST_BLOCK_S = 20.0
 _SOCKET_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 5.0
 _RECLAIM_BATCH = 16
+# Older dead letters are dropped, about there: the stream must not fill Redis.
+DEAD_LETTERS_KEPT = 1000
+# Longer than anybody waits before taking over an entry whose consumer is silent.
+_LONG_SILENT_MS = 30 * 24 * 3600 * 1000
 _T = TypeVar("_T")
 
 
@@ -150,16 +154,34 @@ class RedisErasureQueue:
 
         self._in_group(command)
 
-    def acknowledge(self, entry: Entry) -> None:
-        """Removes the entry for good."""
+    def put_back(self, entry: Entry, *, at_once: bool) -> None:
+        """Lets go of the entry; this delivery does not count.
+
+        It stays pending, under the name of this consumer, and looks as if it had been silent for
+        long: the next one that takes anything takes it over. To add it anew would wake up a
+        waiting consumer somewhat earlier, but a crash between adding and removing would leave two.
+        """
 
         def command() -> None:
-            with self._redis.pipeline(transaction=True) as both:
-                both.xack(STREAM, GROUP, entry.entry)
-                both.xdel(STREAM, entry.entry)
-                both.execute()
+            owner = self._redis.xpending_range(STREAM, GROUP, entry.entry, entry.entry, 1)
+            if not owner or owner[0]["consumer"] != entry.consumer:
+                return
+            self._redis.xclaim(
+                STREAM,
+                GROUP,
+                entry.consumer,
+                0,
+                [entry.entry],
+                idle=_LONG_SILENT_MS if at_once else 0,
+                retrycount=entry.deliveries - 1,
+                justid=True,
+            )
 
-        _ask(command)
+        self._in_group(command)
+
+    def acknowledge(self, entry: Entry) -> None:
+        """Removes the entry for good."""
+        _ask(lambda: self._remove(entry.entry))
 
     def bury(self, entry: Entry, reason: str) -> None:
         """Moves the entry to `letheon:erasures:dead`."""
@@ -167,11 +189,15 @@ class RedisErasureQueue:
 
     def _move_to_dead(self, key: str, fields: Mapping[str, str], reason: str) -> None:
         letter = {"entry": key, "reason": reason, "fields": json.dumps(dict(fields))}
-        with self._redis.pipeline(transaction=True) as together:
-            together.xadd(DEAD, letter)
-            together.xack(STREAM, GROUP, key)
-            together.xdel(STREAM, key)
-            together.execute()
+        # First, and apart: a transaction of Redis goes on after a command of it failed.
+        self._redis.xadd(DEAD, letter, maxlen=DEAD_LETTERS_KEPT, approximate=True)
+        self._remove(key)
+
+    def _remove(self, key: str) -> None:
+        with self._redis.pipeline(transaction=True) as both:
+            both.xack(STREAM, GROUP, key)
+            both.xdel(STREAM, key)
+            both.execute()
 
     def depth(self) -> int:
         """Entries waiting or in hand."""

@@ -96,18 +96,24 @@ def push(
     query: QueryUpload,
     segment_bytes: int = SEGMENT_BYTES,
     timeout_s: float = TRANSFER_DEADLINE_S,
+    inspect: Callable[[], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Receipt:
     """Sends the file behind `header` (its offset is ignored) and returns the receipt.
 
     Begins at the committed bytes, goes on in segments, one stream each of at most `timeout_s`.
     Calling it again after any error, or a restart, continues; an accepted upload returns its
-    first receipt. Raises what the coordinator answers: UploadBusy, Busy and
-    CoordinatorUnreachable mean that the caller backs off and calls again.
+    first receipt. `inspect` is called once, before the first byte leaves and only if there is no
+    receipt: it may refuse a file that is not the one that was written, by raising.
+
+    Raises what the coordinator answers: UploadBusy, Busy and CoordinatorUnreachable mean that the
+    caller backs off and calls again.
     """
     question = QueryUploadRequest(update_id=header.update_id, site=_sender(header))
     state: PushDeltaResponse | QueryUploadResponse = query(question)
     refusals = 0
+    if inspect is not None and state.WhichOneof("outcome") != "receipt":
+        inspect()
     while state.WhichOneof("outcome") != "receipt":
         offset = _committed(state, header)
         if on_progress is not None:

@@ -267,6 +267,11 @@ class ErasureJobsStub:
                 request_serializer=letheon_dot_v1_dot_erasures__pb2.RenewClaimRequest.SerializeToString,
                 response_deserializer=letheon_dot_v1_dot_erasures__pb2.Claim.FromString,
                 _registered_method=True)
+        self.ReleaseClaim = channel.unary_unary(
+                '/letheon.v1.ErasureJobs/ReleaseClaim',
+                request_serializer=letheon_dot_v1_dot_erasures__pb2.ReleaseClaimRequest.SerializeToString,
+                response_deserializer=letheon_dot_v1_dot_erasures__pb2.ReleaseClaimResponse.FromString,
+                _registered_method=True)
         self.RemoveContribution = channel.unary_unary(
                 '/letheon.v1.ErasureJobs/RemoveContribution',
                 request_serializer=letheon_dot_v1_dot_erasures__pb2.RemoveContributionRequest.SerializeToString,
@@ -321,6 +326,17 @@ class ErasureJobsServicer:
 
         Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (ERASURE_CONCLUDED: drop the job),
         INVALID_ARGUMENT (state too large or not JSON; caller fixes it), UNAVAILABLE (caller retries).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseClaim(self, request, context):
+        """Gives the claim back: its lease ends at once and another calibrator may take the job. The token
+        stays the newest until then, so repeating the call, or going on after all, does no harm.
+
+        Errors: NOT_FOUND (UNKNOWN_ERASURE), ABORTED (CLAIM_LOST: another holds it, nothing is left to
+        give back), UNAVAILABLE (caller may retry; without it the lease ends by itself).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -402,6 +418,11 @@ def add_ErasureJobsServicer_to_server(servicer, server):
                     servicer.RenewClaim,
                     request_deserializer=letheon_dot_v1_dot_erasures__pb2.RenewClaimRequest.FromString,
                     response_serializer=letheon_dot_v1_dot_erasures__pb2.Claim.SerializeToString,
+            ),
+            'ReleaseClaim': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseClaim,
+                    request_deserializer=letheon_dot_v1_dot_erasures__pb2.ReleaseClaimRequest.FromString,
+                    response_serializer=letheon_dot_v1_dot_erasures__pb2.ReleaseClaimResponse.SerializeToString,
             ),
             'RemoveContribution': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveContribution,
@@ -491,6 +512,33 @@ class ErasureJobs:
             '/letheon.v1.ErasureJobs/RenewClaim',
             letheon_dot_v1_dot_erasures__pb2.RenewClaimRequest.SerializeToString,
             letheon_dot_v1_dot_erasures__pb2.Claim.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseClaim(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/letheon.v1.ErasureJobs/ReleaseClaim',
+            letheon_dot_v1_dot_erasures__pb2.ReleaseClaimRequest.SerializeToString,
+            letheon_dot_v1_dot_erasures__pb2.ReleaseClaimResponse.FromString,
             options,
             channel_credentials,
             insecure,

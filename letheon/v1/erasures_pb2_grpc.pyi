@@ -162,6 +162,13 @@ class ErasureJobsStub:
     Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (ERASURE_CONCLUDED: drop the job),
     INVALID_ARGUMENT (state too large or not JSON; caller fixes it), UNAVAILABLE (caller retries).
     """
+    ReleaseClaim: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.ReleaseClaimRequest, _erasures_pb2.ReleaseClaimResponse]
+    """Gives the claim back: its lease ends at once and another calibrator may take the job. The token
+    stays the newest until then, so repeating the call, or going on after all, does no harm.
+
+    Errors: NOT_FOUND (UNKNOWN_ERASURE), ABORTED (CLAIM_LOST: another holds it, nothing is left to
+    give back), UNAVAILABLE (caller may retry; without it the lease ends by itself).
+    """
     RemoveContribution: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.RemoveContributionRequest, _erasures_pb2.Removal]
     """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
     subtract the contribution (unless the method declares it does not), snapshot.
@@ -223,6 +230,13 @@ class ErasureJobsAsyncStub(ErasureJobsStub):
 
     Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (ERASURE_CONCLUDED: drop the job),
     INVALID_ARGUMENT (state too large or not JSON; caller fixes it), UNAVAILABLE (caller retries).
+    """
+    ReleaseClaim: _aio.UnaryUnaryMultiCallable[_erasures_pb2.ReleaseClaimRequest, _erasures_pb2.ReleaseClaimResponse]  # type: ignore[assignment]
+    """Gives the claim back: its lease ends at once and another calibrator may take the job. The token
+    stays the newest until then, so repeating the call, or going on after all, does no harm.
+
+    Errors: NOT_FOUND (UNKNOWN_ERASURE), ABORTED (CLAIM_LOST: another holds it, nothing is left to
+    give back), UNAVAILABLE (caller may retry; without it the lease ends by itself).
     """
     RemoveContribution: _aio.UnaryUnaryMultiCallable[_erasures_pb2.RemoveContributionRequest, _erasures_pb2.Removal]  # type: ignore[assignment]
     """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
@@ -294,6 +308,19 @@ class ErasureJobsServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (ERASURE_CONCLUDED: drop the job),
         INVALID_ARGUMENT (state too large or not JSON; caller fixes it), UNAVAILABLE (caller retries).
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseClaim(
+        self,
+        request: _erasures_pb2.ReleaseClaimRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_erasures_pb2.ReleaseClaimResponse, _abc.Awaitable[_erasures_pb2.ReleaseClaimResponse]]:
+        """Gives the claim back: its lease ends at once and another calibrator may take the job. The token
+        stays the newest until then, so repeating the call, or going on after all, does no harm.
+
+        Errors: NOT_FOUND (UNKNOWN_ERASURE), ABORTED (CLAIM_LOST: another holds it, nothing is left to
+        give back), UNAVAILABLE (caller may retry; without it the lease ends by itself).
         """
 
     @_abc_1.abstractmethod

@@ -18,8 +18,10 @@ from letheon.servicekit.erasure_queue import (
     MemoryErasureQueue,
     RedisErasureQueue,
 )
+from letheon.servicekit.redis_erasure_queue import DEAD_LETTERS_KEPT
 
 STREAM = "letheon:erasures"
+DEAD = "letheon:erasures:dead"
 RECLAIM_S = 0.15
 REQUEST = {"request_id": "r1", "site": "sites/north", "basis": "GDPR-17-1-b"}
 
@@ -158,6 +160,33 @@ def test_a_consumer_learns_that_another_one_took_over(make: Make) -> None:
     queue.renew(second)
 
 
+def test_an_entry_that_was_put_back_at_once_is_taken_at_once_and_counts_no_delivery(
+    make: Make,
+) -> None:
+    queue, _ = make(60)
+    queue.announce("e1")
+    first = taken(queue, "a")
+    queue.put_back(first, at_once=True)
+    second = queue.take("b")
+    assert second is not None
+    assert (second.entry, second.deliveries) == (first.entry, 1)
+    queue.put_back(first, at_once=True)  # of another consumer by now: harmless
+    assert queue.take("c") is None
+    queue.acknowledge(second)
+    queue.put_back(second, at_once=True)
+    assert queue.take("c") is None
+
+
+def test_an_entry_that_was_put_back_for_later_comes_after_the_usual_silence(make: Make) -> None:
+    queue, _ = make(RECLAIM_S)
+    queue.announce("e1")
+    for _ in range(3):
+        entry = taken(queue, "a")
+        assert entry.deliveries == 1
+        queue.put_back(entry, at_once=False)
+        assert queue.take("b") is None
+
+
 def test_renewing_what_is_done_is_harmless(make: Make) -> None:
     queue, _ = make(60)
     queue.announce("e1")
@@ -294,6 +323,7 @@ def test_while_redis_is_absent_every_call_says_so_and_afterwards_works(tmp_path:
         lambda: queue.announce("e2"),
         lambda: queue.take("a", 1),
         lambda: queue.renew(entry),
+        lambda: queue.put_back(entry, at_once=True),
         lambda: queue.acknowledge(entry),
         lambda: queue.bury(entry, "why"),
         queue.depth,
@@ -305,3 +335,66 @@ def test_while_redis_is_absent_every_call_says_so_and_afterwards_works(tmp_path:
     with EmbeddedRedis(tmp_path, port):
         queue.acknowledge(entry)
         assert queue.depth() == 0
+
+
+def test_dead_letters_are_bounded(server: EmbeddedRedis, client: redis.Redis) -> None:
+    queue = RedisErasureQueue(server.url)
+    for number in range(DEAD_LETTERS_KEPT + 300):
+        client.xadd(DEAD, {"entry": str(number), "reason": "old", "fields": "{}"})
+    queue.announce("e1")
+    queue.bury(taken(queue, "a"), "newest")
+    letters = queue.dead_letters()
+    assert len(letters) <= DEAD_LETTERS_KEPT + 100  # Redis trims whole nodes
+    assert letters[-1].reason == "newest"
+
+
+def test_a_letter_that_cannot_be_written_leaves_its_entry_in_the_queue(
+    server: EmbeddedRedis, client: redis.Redis
+) -> None:
+    queue = RedisErasureQueue(server.url, reclaim_after_s=0.0)
+    queue.announce("e1")
+    entry = taken(queue, "a")
+    client.set(DEAD, "taken by something else")
+    with pytest.raises(StorageUnavailable, match="WRONGTYPE"):
+        queue.bury(entry, "why")
+    assert queue.depth() == 1
+    client.delete(DEAD)
+    queue.bury(taken(queue, "b"), "why")
+    assert queue.depth() == 0
+
+
+Trouble = tuple[Callable[[redis.Redis], object], Callable[[redis.Redis], object], str]
+TROUBLES: dict[str, Trouble] = {
+    "read-only replica": (
+        lambda client: client.execute_command("REPLICAOF", "127.0.0.1", "1"),
+        lambda client: client.execute_command("REPLICAOF", "NO", "ONE"),
+        "read only replica",
+    ),
+    "out of memory": (
+        lambda client: client.config_set("maxmemory", "1"),
+        lambda client: client.config_set("maxmemory", "0"),
+        "maxmemory",
+    ),
+    "wrong type": (
+        lambda client: client.set(STREAM, "taken by something else"),
+        lambda client: client.delete(STREAM),
+        "WRONGTYPE",
+    ),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_redis_in_trouble_says_why_and_works_again_afterwards(
+    server: EmbeddedRedis, client: redis.Redis, trouble: str
+) -> None:
+    begin, end, says = TROUBLES[trouble]
+    queue = RedisErasureQueue(server.url)
+    begin(client)
+    try:
+        for call in (lambda: queue.announce("e1"), lambda: queue.take("a")):
+            with pytest.raises(StorageUnavailable, match=says):
+                call()
+    finally:
+        end(client)
+    queue.announce("e1")
+    assert taken(queue, "a").erasure == "e1"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 
-from letheon.errors import LetheonError, UnknownModelVersion
+from letheon.errors import DigestMismatch, LetheonError, UnknownModelVersion
 from letheon.federation.parameters import Layout, flatten
 from letheon.federation.plan import Plan, PlanDraft
 from letheon.imaging.models.model import ImageSpec
@@ -85,6 +85,8 @@ class ScriptedCoordinator(
         self.of_no_use: set[str] = set()
         self.uploads: dict[str, Stored] = {}
         self.push_errors: deque[LetheonError] = deque()
+        self.damage_next_uploads = 0  # as a disk that does not keep what was written
+        self.pushed_bytes = 0
         self.cut_next_upload_at: int | None = None
         self.cut_next_download_at: int | None = None
         self.lose_next_receipt = False
@@ -214,8 +216,13 @@ class ScriptedCoordinator(
         for request in request_iterator:
             check_chunk(request.chunk, len(stored.held))
             stored.held += request.chunk.data
+            self.pushed_bytes += len(request.chunk.data)
             if cut is not None and len(stored.held) >= cut:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+        if self.damage_next_uploads:
+            self.damage_next_uploads -= 1
+            del self.uploads[header.update_id]
+            raise DigestMismatch("the payload is not the one its header promised")
         assert hashlib.sha256(stored.held).digest() == header.sha256
         with self._changed:
             stored.receipt = self._accept(stored)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,14 +12,19 @@ from typing import Any
 
 import pytest
 from quick_trainer import RECORD_IDS, QuickTrainer
-from scripted_coordinator import SIDE, ScriptedCoordinator, a_plan
+from running_agent import (
+    RunningAgent,
+    a_config,
+    an_audit,
+    an_erase,
+    an_evaluation,
+    uploads_in,
+)
+from scripted_coordinator import ScriptedCoordinator, a_plan
 
-from client_agent import bootstrap
-from client_agent.config import AgentConfig
 from client_agent.domain.tasks import TrainingProcessDied
 from letheon.errors import (
     BadData,
-    LetheonError,
     MalformedUpdate,
     SiteFenced,
     StaleEpoch,
@@ -32,7 +36,7 @@ from letheon.errors import (
     WrongPlan,
 )
 from letheon.servicekit.transfer import CHUNK_BYTES as MIB
-from letheon.v1 import sites_pb2, training_pb2
+from letheon.v1 import sites_pb2
 
 
 @pytest.fixture
@@ -40,48 +44,6 @@ def coordinator() -> Iterator[ScriptedCoordinator]:
     coordinator = ScriptedCoordinator(*a_plan()).start()
     yield coordinator
     coordinator.stop()
-
-
-def a_config(address: str, state_dir: Path, **overrides: Any) -> AgentConfig:
-    images = {"records": 80, "classes": 2, "channels": 1, "height": SIDE, "width": SIDE}
-    fields = {
-        "coordinator": address,
-        "site": "north",
-        "state_dir": state_dir,
-        "data": {"plugin": "synthetic", "arguments": images},
-        "poll": {"minimum_seconds": 0.01, "heartbeat_seconds": 0.05, "backoff_cap_seconds": 0.6},
-        **overrides,
-    }
-    return AgentConfig.model_validate(fields)
-
-
-class RunningAgent:
-    """An agent in a thread; `stop` is what SIGTERM does."""
-
-    def __init__(self, config: AgentConfig, trainer: QuickTrainer | None = None) -> None:
-        self.error: Exception | None = None
-        self._running = bootstrap.build(config, trainer=trainer)
-        self.registry = self._running.registry
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._running.agent.run()
-        except LetheonError as error:
-            self.error = error
-
-    def stop(self) -> None:
-        self._running.stop()
-        self.join()
-        self._running.close()
-
-    def join(self) -> None:
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-
-    def metric(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(f"letheon_agent_{name}", labels) or 0.0
 
 
 Start = Callable[..., RunningAgent]
@@ -106,32 +68,6 @@ def start(
     yield start
     for agent in agents:
         agent.stop()
-
-
-def uploads_in(state_dir: Path) -> list[sqlite3.Row]:
-    database = sqlite3.connect(state_dir / "agent.db")
-    database.row_factory = sqlite3.Row
-    rows = database.execute("SELECT * FROM uploads ORDER BY number").fetchall()
-    database.close()
-    return rows
-
-
-def an_evaluation(name: str = "tasks/e1") -> training_pb2.NextTaskResponse:
-    return training_pb2.NextTaskResponse(
-        evaluate=training_pb2.EvaluateTask(name=name, versions=[0]), epoch=0
-    )
-
-
-def an_audit(name: str = "tasks/a1", epoch: int = 0) -> training_pb2.NextTaskResponse:
-    audit = training_pb2.AuditTask(name=name, erasure="erasures/x", versions=[0], seed=1)
-    return training_pb2.NextTaskResponse(audit=audit, epoch=epoch)
-
-
-def an_erase(name: str = "tasks/x1") -> training_pb2.NextTaskResponse:
-    erase = training_pb2.EraseTask(
-        name=name, erasure="erasures/x", method="afu_ic_rebased", parameters_json="{}", version=0
-    )
-    return training_pb2.NextTaskResponse(erase=erase, epoch=0)
 
 
 def test_a_delta_is_pushed_once_and_its_receipt_kept(
@@ -305,6 +241,19 @@ def test_a_new_epoch_empties_the_model_cache(
     coordinator.until(lambda: coordinator.polls > seen + 1)
     assert list((tmp_path / "state" / "models").iterdir()) == []
     assert agent.metric("epoch") == 1
+
+
+def test_a_coordinator_restored_from_an_older_backup_empties_the_model_cache(
+    coordinator: ScriptedCoordinator, start: Start, tmp_path: Path
+) -> None:
+    coordinator.epoch = 2
+    start()
+    coordinator.ask_to_train(epoch=0)  # its head is of epoch 0
+    coordinator.until(lambda: len(coordinator.downloads) == 1)
+    coordinator.epoch = 0
+    seen = coordinator.polls
+    coordinator.until(lambda: coordinator.polls > seen + 1)
+    assert list((tmp_path / "state" / "models").iterdir()) == []
 
 
 def test_a_model_from_before_an_erasure_is_not_kept_beyond_its_audit(

@@ -225,3 +225,16 @@ def test_an_erasure_ends_only_with_a_good_certificate(
     federation.train("north", seed=9)
     job.passes()
     assert job.certify(key) == job.certify(key)
+
+
+def test_a_claim_that_is_given_back_can_be_taken_by_another_calibrator_at_once(
+    federation: Federation,
+) -> None:
+    first = federation.job(federation.request("south").name, "c1")
+    with pytest.raises(ClaimHeld):
+        federation.job(first.name, "c2")
+    request = erasures_pb2.ReleaseClaimRequest(name=first.name, fencing_token=first.token)
+    federation.jobs.ReleaseClaim(request)
+    federation.job(first.name, "c2")
+    with pytest.raises(ClaimLost):
+        federation.jobs.ReleaseClaim(request)

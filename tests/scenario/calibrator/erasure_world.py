@@ -206,6 +206,13 @@ class _Jobs(ErasureJobsServicer):
                 w.erasure.state = request.state
             return self._claim()
 
+    def ReleaseClaim(self, request, context):  # noqa: N802
+        w = self.world
+        with w.lock:
+            w.check("release", request.fencing_token)
+            w.holder = ""
+            return pb.ReleaseClaimResponse()
+
     def RemoveContribution(self, request, context):  # noqa: N802
         w = self.world
         with w.lock:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from erasure_world import ScriptedCoordinator
@@ -90,6 +91,31 @@ def test_killed_in_the_middle_and_started_again_it_certifies_and_stops_on_sigter
     assert world.erasure.state == pb.Erasure.CERTIFIED
     assert world.calls["remove"] == 1
     assert '"event": "erasure_certified"' in log
+    queue.close()
+
+
+def test_a_job_that_hangs_does_not_keep_the_process_beyond_its_grace(world, redis_url, tmp_path):
+    queue = RedisErasureQueue(redis_url)
+    hangs, go_on = threading.Event(), threading.Event()
+    enter = world.enter
+
+    def hang(call):
+        enter(call)
+        if call == "remove":
+            hangs.set()
+            go_on.wait(DEADLINE_S)
+
+    world.enter = hang
+    queue.announce("e1")
+    process = start(world, redis_url, tmp_path, "stop_grace_seconds = 0.5\n")
+    assert hangs.wait(DEADLINE_S)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=DEADLINE_S)
+    took_s = time.monotonic() - began
+    go_on.set()
+    assert process.returncode == 1
+    assert took_s < 5.0
     queue.close()
 
 

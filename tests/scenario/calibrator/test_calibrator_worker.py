@@ -195,7 +195,7 @@ def test_a_second_entry_of_an_erasure_in_hand_does_not_claim_it_again(bench):
 
 
 def test_a_worker_told_to_stop_leaves_its_step_stored_for_the_next_one(bench):
-    world, queue = ScriptedCoordinator(), WatchedQueue(reclaim_after_s=0.0)
+    world, queue = ScriptedCoordinator(), WatchedQueue(reclaim_after_s=60.0)
     made = bench(world)
     made.clock.deltas = 0
     waiting = threading.Event()
@@ -206,7 +206,8 @@ def test_a_worker_told_to_stop_leaves_its_step_stored_for_the_next_one(bench):
         stop.set()
         outcomes.wait_for("checkpointed")
     assert json.loads(world.progress)["stage"] == "gate"
-    made.clock.deltas, world.holder = 4, ""
+    assert world.calls["release"] == 1
+    made.clock.deltas = 4
     with working(made, queue, name="calibrator-2"):
         assert queue.answered.acquire(timeout=DEADLINE_S)
     assert world.erasure.state == pb.Erasure.CERTIFIED
@@ -228,6 +229,43 @@ def test_a_job_that_crashes_leaves_its_entry_until_it_crashed_too_often(bench):
         assert queue.answered.acquire(timeout=DEADLINE_S)
         outcomes.wait_for("buried")
     assert "its job crashed" in queue.dead_letters()[0].reason
+
+
+def test_an_entry_that_killed_its_calibrator_too_often_is_buried_without_another_try(bench):
+    world, queue = ScriptedCoordinator(), WatchedQueue(reclaim_after_s=0.0)
+    made = bench(world)
+    queue.announce("e1")
+    for _ in range(3):
+        assert queue.take("killed")  # and never heard of again
+    with working(made, queue, max_deliveries=3):
+        assert queue.answered.acquire(timeout=DEADLINE_S)
+    assert "at each of 3 deliveries" in queue.dead_letters()[0].reason
+    assert not world.calls["claim"]
+
+
+def test_an_entry_that_another_calibrator_holds_is_never_taken_for_poison(bench):
+    world, queue = ScriptedCoordinator(), WatchedQueue(reclaim_after_s=0.02)
+    made = bench(world)
+    world.holder = "somebody"
+    queue.announce("e1")
+    with working(made, queue, max_deliveries=2) as (outcomes, _):
+        with outcomes.seen:
+            assert outcomes.seen.wait_for(lambda: len(outcomes.names) > 6, DEADLINE_S)
+        world.holder = ""
+        assert queue.answered.acquire(timeout=DEADLINE_S)
+    assert set(outcomes.names) == {"held", "acknowledged"}
+    assert queue.dead_letters() == ()
+
+
+def test_an_entry_stays_in_hand_while_the_coordinator_is_away(bench):
+    world, queue = ScriptedCoordinator(), WatchedQueue(reclaim_after_s=0.4)
+    made = bench(world)
+    world.refusals["claim"] = [errors.StorageUnavailable("away") for _ in range(8)]
+    queue.announce("e1")
+    with working(made, queue, max_deliveries=1) as (outcomes, _):
+        assert queue.answered.acquire(timeout=DEADLINE_S)
+    assert outcomes.names == ["acknowledged"]
+    assert world.erasure.state == pb.Erasure.CERTIFIED
 
 
 def test_a_queue_that_is_away_is_waited_for(bench):

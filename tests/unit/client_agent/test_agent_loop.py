@@ -95,6 +95,9 @@ class World:
     def download(self, version: int | None, path: Path) -> ModelFile:
         raise NotImplementedError
 
+    def receipt_of(self, upload: Upload) -> Receipt | None:
+        raise NotImplementedError
+
     def push(self, upload: Upload, layout: Layout) -> Receipt:
         raise NotImplementedError
 
@@ -139,7 +142,7 @@ def run(world: World, folder: Path, *, until_s: float) -> None:
             cache=ModelCache(folder, world),
             train=world.train,  # type: ignore[arg-type]
             answer=world.answer,  # type: ignore[arg-type]
-            flush=FlushOutbox(world, world, metrics),  # type: ignore[arg-type]
+            flush=FlushOutbox(world, world, metrics, world.clock, timedelta(days=7)),  # type: ignore[arg-type]
             metrics=metrics,
             clock=world.clock,
             backoff=Backoff(1.0, 8.0, random.Random(1)),
@@ -192,5 +195,6 @@ def test_the_coordinators_delay_is_kept_within_bounds(
 ) -> None:
     world = World()
     world.instead[1] = answer
-    run(world, tmp_path, until_s=expected_s + 1.0)
-    assert world.polled_at[1] == expected_s
+    run(world, tmp_path, until_s=1.5 * expected_s + 1.0)
+    # Sites that were turned away together come back spread out, but none too early.
+    assert expected_s <= world.polled_at[1] <= 1.5 * expected_s

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,9 +89,12 @@ def test_a_payload_whose_row_was_never_committed_is_removed_at_start(state: Stat
     assert list(state.outbox.iterdir()) == []
 
 
-def test_a_row_whose_payload_is_gone_is_closed_at_start(state: StateDir) -> None:
-    an_outbox(state).add(a_delta(state)).payload.path.unlink()
-    assert an_outbox(state).waiting() == ()
+def test_a_row_whose_payload_is_gone_waits_for_what_the_coordinator_knows_of_it(
+    state: StateDir,
+) -> None:
+    added = an_outbox(state).add(a_delta(state))
+    added.payload.path.unlink()
+    assert an_outbox(state).waiting() == (added,)
 
 
 def test_attempts_are_counted_across_restarts_until_the_task_ends(state: StateDir) -> None:
@@ -131,9 +136,48 @@ def test_a_damaged_database_is_for_a_human(state: StateDir) -> None:
         an_outbox(state)
 
 
-def test_a_delta_the_database_does_not_take_leaves_nothing_behind(state: StateDir) -> None:
+def test_a_delta_the_database_does_not_take_is_back_where_it_was(state: StateDir) -> None:
     outbox = an_outbox(state)
     outbox.add(a_delta(state))
+    refused = a_delta(state, "u2").payload
     with pytest.raises(StorageUnavailable):
-        outbox.add(Upload("u2", "tasks/t", a_delta(state, "u2").payload, UNKNOWN_RECORDS))
+        outbox.add(Upload("u2", "tasks/t", refused, UNKNOWN_RECORDS))
     assert [path.name for path in state.outbox.iterdir()] == ["u1.payload"]
+    assert refused.path.is_file()
+
+
+WAL = "agent.db-wal"
+
+
+def halve(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [halve, zero])
+@pytest.mark.parametrize("name", [WAL, "agent.db"])
+def test_after_a_power_cut_that_damaged_the_database_the_agent_starts_or_says_why_not(
+    state: StateDir, name: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    outbox = an_outbox(state)
+    for number in range(40):
+        outbox.add(a_delta(state, f"u{number}"))
+    if name != WAL:
+        outbox.close_database()
+    # Copied while it is open, as a power cut finds it.
+    shutil.copytree(state.root, tmp_path / "after")
+    damage(tmp_path / "after" / name)
+    found = occupy(tmp_path / "after")
+    if name != WAL:
+        with pytest.raises(BadConfig, match="contribution log"):
+            an_outbox(found)
+        return
+    again = an_outbox(found)
+    held = again.waiting()
+    assert all(upload.payload.path.read_bytes() == b"1234" for upload in held)
+    assert len(list(found.outbox.iterdir())) == len(held)
+    again.accept(again.add(a_delta(found, "new")), RECEIPT)

@@ -74,6 +74,30 @@ def test_models_and_parts_of_earlier_epochs_are_forgotten(
     assert not any("5" in name or "6" in name for name in left)
 
 
+def test_a_head_below_what_is_held_means_that_nothing_held_can_be_trusted(
+    shelf: Shelf, cache: ModelCache, tmp_path: Path
+) -> None:
+    cache.version(11)
+    cache.head()
+    part = PartFile(tmp_path / "incoming-13")
+    part.remember(Model(version=13, epoch=1, size_bytes=5, sha256="ab" * 32))
+    (tmp_path / "incoming-13.part").write_bytes(b"mo")
+    shelf.newest = 10  # restored from a backup: 11 and 12 come back with other weights
+    head = cache.head()
+    assert list(tmp_path.iterdir()) == [head.path]
+    cache.version(11)
+    assert shelf.downloaded == [11, 12, 10, 11]
+
+
+def test_an_epoch_below_what_is_held_means_that_nothing_held_can_be_trusted(
+    cache: ModelCache, tmp_path: Path
+) -> None:
+    cache.version(5)
+    cache.version(12)
+    cache.forget_before(0)
+    assert list(tmp_path.iterdir()) == []
+
+
 class Beats:
     """Answers heartbeats from a list, then says that all is well."""
 

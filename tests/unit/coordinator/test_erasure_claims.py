@@ -10,7 +10,7 @@ from coordinator.domain.erasure import ErasureState
 from coordinator.domain.task import Task, TaskKind
 from coordinator.services.ask_sites import Question, ask_sites, list_answers
 from coordinator.services.cancel_erasure import cancel_erasure
-from coordinator.services.claim_erasure import claim_erasure, renew_claim
+from coordinator.services.claim_erasure import claim_erasure, release_claim, renew_claim
 from letheon.errors import (
     ClaimHeld,
     ClaimLost,
@@ -47,6 +47,23 @@ def audit(*versions: int) -> Question:
 
 def ask(bench: Bench, job: tuple[str, int], question: Question, name: str = "q") -> list[Task]:
     return ask_sites(*job, name, question, bench.context)
+
+
+def test_a_released_claim_can_be_taken_at_once_and_its_token_is_then_refused(
+    bench: Bench,
+) -> None:
+    erasure = bench.request("south").id
+    first = claim_erasure(erasure, "c1", bench.context)[1]
+    renew_claim(erasure, first.token, bench.context, progress_json='{"stage":"gate"}')
+    for _ in range(2):  # idempotent
+        release_claim(erasure, first.token, bench.context)
+    second = claim_erasure(erasure, "c2", bench.context)[1]
+    assert second.token > first.token
+    assert second.progress_json == '{"stage":"gate"}'
+    with pytest.raises(ClaimLost):
+        release_claim(erasure, first.token, bench.context)
+    with pytest.raises(UnknownErasure):
+        release_claim("never-filed", 1, bench.context)
 
 
 def test_the_token_grows_with_every_claim(bench: Bench, clock: FakeClock) -> None:
