@@ -32,6 +32,7 @@ from letheon.errors import (
 )
 from letheon.names import erasure_id
 from letheon.servicekit.backoff import Backoff
+from letheon.servicekit.faults import reach
 
 _LOG = logging.getLogger(__name__)
 _USE_CASES: dict[Stage, Callable[[Job, Workshop], Advance]] = {
@@ -99,10 +100,13 @@ class Drive:
             case Moved(progress, stage):
                 text = progress.model_dump_json()
                 workshop.coordinator.renew(job.ticket, text, stage)
+                reach("step.stored")
                 self._note(job.progress, progress, job.erasure.name)
                 return outcome, replace(job, progress=progress)
             case Ended(end):
+                reach("step.ended")
                 workshop.coordinator.conclude(job.ticket, end)
+                reach("erasure.concluded")
                 self._note_end(job, end)
         return outcome, job
 

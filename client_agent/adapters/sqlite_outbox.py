@@ -21,6 +21,7 @@ from client_agent.domain.answers import EraseAnswer
 from client_agent.domain.upload import DeltaFacts, Payload, Receipt, Upload, UploadState
 from letheon.errors import BadConfig, StorageUnavailable
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class SqliteOutbox:
         kept = self._path(upload.update_id)
         upload.payload.path.replace(kept)
         sync_directory(self._folder)
+        reach("outbox.moved")
         row: dict[str, object] = {
             "update_id": upload.update_id,
             "task": upload.task,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from letheon.errors import DiskFull, PayloadCorrupt, UploadBusy
+from letheon.servicekit.faults import reach
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -167,6 +168,7 @@ class DiskStaging:
         """Makes it a payload."""
         self.sync()
         self._payloads.adopt(self._path, self.digest())
+        reach("payload.published")
         self.is_done = True
 
     def discard(self) -> None:

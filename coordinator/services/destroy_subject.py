@@ -17,6 +17,7 @@ from coordinator.ports import UnitOfWork
 from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.prove_ledger import Survey
 from letheon.errors import PatchVoid
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ def mark(
 
 def destroy_marked(erasure: Erasure, context: ErasureContext) -> None:
     """Deletes what the erasure marked. Files first, then the rows that name them."""
+    reach("destroy.marked")
     # Listed before the rows are read: an upload that begins has its row before its file.
     staged = set(context.staging.all())
     with context.store.read() as uow:

@@ -39,6 +39,7 @@ from letheon.federation.replay import (
     removed_sites,
 )
 from letheon.servicekit.clock import Clock
+from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +102,9 @@ class Head:
         merged = {n: uow.entries.get(n) for e in entries for n, _ in read_merges(e)}
         self.is_behind = True
         with self._meter.stage("persist"):
+            reach("accept.committing")
             uow.commit()
+            reach("accept.committed")
         with self._meter.stage("merge"):
             for entry in entries:
                 self._take(entry, payloads or {}, merged, contribution)
