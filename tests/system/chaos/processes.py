@@ -42,9 +42,7 @@ class Fleet:
         self._thread = threading.Thread(target=self._tend, name="fleet", daemon=True)
         self._thread.start()
 
-    def add(
-        self, name: str, command: Sequence[str | Path], log: Path, env: dict[str, str]
-    ) -> None:
+    def add(self, name: str, command: Sequence[str | Path], log: Path, env: dict[str, str]) -> None:
         """Starts a process and keeps it running."""
         with self._lock:
             self._children[name] = Child(command, log_path=log, name=name, env=env, cwd=Path.cwd())
@@ -79,6 +77,10 @@ class Fleet:
     def wait_end(self, name: str, timeout_s: float) -> int:
         """Waits for the end of a process that nobody restarts."""
         return self._children[name].wait(timeout_s)
+
+    def ended(self, name: str) -> bool:
+        """Whether the process does not run now."""
+        return self._children[name].poll() is not None
 
     def run_once(self, name: str) -> None:
         """Starts a process that is not restarted when it ends."""

@@ -80,8 +80,7 @@ class Settings:
 
     def __str__(self) -> str:
         return (
-            f"{len(self.sites)} sites, {self.strategy.plugin}, {self.policy}, "
-            f"{self.values} values"
+            f"{len(self.sites)} sites, {self.strategy.plugin}, {self.policy}, {self.values} values"
         )
 
 
