@@ -93,7 +93,6 @@ class Driver:
 
         if not until(goes_on, 40.0):
             self.violations.append("without faults no update is accepted within 40 s")
-        # Its own clock may have been wrong: a lease that ends tomorrow is not waited for here.
         until(lambda: self.world.status().open_erasures == 0, _SETTLE_S)
 
     def verdict(self) -> ledger_pb2.LedgerVerdict:
