@@ -23,9 +23,10 @@ from .processes import until
 from .proxy import Mode
 from .world import CALIBRATORS, World
 
-_ARMED_S = 10.0
+_ARMED_S = 20.0
 _WORTH_AN_ERASURE_S = 2.5  # a point not reached by then may be one of an erasure
 _SETTLE_S = 90.0
+_LAST_POINTS_S = 6.0
 _SLOW_BYTES_PER_S, _SLOW_LATENCY_S = 200_000.0, 0.1
 _POISON: tuple[dict[str, str], ...] = (
     {"erasure": "no-such-erasure", "schema": "1"},
@@ -71,6 +72,9 @@ class Driver:
 
     def settle(self) -> None:
         """No more faults; everything is restarted in order and open erasures come to an end."""
+        end = time.monotonic() + _LAST_POINTS_S
+        while self._armed and time.monotonic() < end:
+            self._wait(0.2)
         self._wait(1.0)
         self._lift(everything=True)
         for armed in self._armed:
@@ -93,7 +97,9 @@ class Driver:
 
         if not until(goes_on, 40.0):
             self.violations.append("without faults no update is accepted within 40 s")
+        began = time.monotonic()
         until(lambda: self.world.status().open_erasures == 0, _SETTLE_S)
+        self.say(f"  settled in {time.monotonic() - began:.1f} s")
 
     def verdict(self) -> ledger_pb2.LedgerVerdict:
         """What the coordinator says of its ledger. Raises LetheonError."""

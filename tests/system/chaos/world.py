@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -30,6 +31,7 @@ from .proxy import Proxies
 CALIBRATORS = ("calibrator-1", "calibrator-2")
 CLAIM_LEASE_S = 4.0
 _READY_S = 30.0
+_SERVER_PORTS = (15_000, 32_000)
 _SMALL, _LARGE = 3_000, 400_000  # values of a model; the larger one takes two chunks
 
 
@@ -66,7 +68,7 @@ class Settings:
             )
         )
         return cls(
-            sites=tuple(f"site-{n}" for n in range(1, rng.randint(4, 5) + 1)),
+            sites=tuple(f"site-{n}" for n in range(1, rng.randint(4, 6) + 1)),
             strategy=strategy,
             policy=rng.choice(("serve-old", "serve-none", "serve-fallback")),
             values=_LARGE if large else _SMALL,
@@ -199,7 +201,9 @@ class World:
         return f"redis://{self._through(proxy)}/0"
 
     def _coordinator(self) -> dict[str, Any]:
-        database = {"database": {"url": self.database.url}} if self.database.url else {}
+        database: dict[str, Any] = {"instance": "chaos", "lease_seconds": 3.0}
+        if self.database.url:
+            database["url"] = self.database.url
         return {
             "listen": self.address,
             "data_dir": self.data,
@@ -213,7 +217,7 @@ class World:
             },
             "retention": {"keep_entries": 40},
             "claims": {"lease_seconds": CLAIM_LEASE_S, "reannounce_seconds": 3.0},
-            **database,
+            "database": database,
         }
 
     def _calibrator(self, name: str) -> dict[str, Any]:
@@ -242,6 +246,13 @@ class World:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below those that the kernel gives to clients.
+
+    A server that is down for a moment would find one of theirs taken: by any client, even by one
+    that tries to reach the server itself.
+    """
+    while True:
+        port = random.SystemRandom().randrange(*_SERVER_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
