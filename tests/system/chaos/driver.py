@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import redis
+from sqlalchemy.exc import OperationalError
 
 from letheon.errors import LetheonError
 from letheon.v1 import ledger_pb2
@@ -43,6 +45,20 @@ class _Armed:
     since: float
 
 
+class _Lift:
+    """Ends a lasting fault, once: at its time, or when all faults end."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work: Callable[[], object] | None = work
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            work, self._work = self._work, None
+            if work is not None:
+                work()
+
+
 @dataclass
 class Driver:
     """One federation's tormentor. `injected` counts what really happened, by kind and point."""
@@ -57,7 +73,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._armed: list[_Armed] = []
-        self._lifts: list[tuple[float, Callable[[], object]]] = []
+        self._lifts: list[_Lift] = []
         self.asked = requests.Requests(self.world, self.fences)
         self._damage = Damage(self.world, self.url, self.verdict, self.violations.append)
 
@@ -65,7 +81,8 @@ class Driver:
         """All faults, one after the other; lasting ones overlap."""
         for number, fault in enumerate(faults, start=1):
             self.say(f"  {number:3d} {fault}")
-            with contextlib.suppress(LetheonError):  # nobody answers: an earlier fault goes on
+            # Nobody answers while an earlier fault goes on.
+            with contextlib.suppress(LetheonError, OperationalError):
                 if self._inject(fault):
                     self._count(fault)
             self._wait(fault.pause_s)
@@ -76,7 +93,8 @@ class Driver:
         while self._armed and time.monotonic() < end:
             self._wait(0.2)
         self._wait(1.0)
-        self._lift(everything=True)
+        for lift in self._lifts:
+            lift()
         for armed in self._armed:
             self._disarm(armed)
             self.missed[self._label(armed.fault)] += 1
@@ -186,7 +204,7 @@ class Driver:
     def _hurt_redis(self, fault: Fault) -> bool:
         if fault.kind == "redis_kill":
             self.world.redis.child.kill()
-            self._later(fault, self.world.redis.start)
+            self._later(fault, self._revive_redis)
             return True
         try:
             with redis.Redis.from_url(self.world.redis.url, socket_timeout=2.0) as client:
@@ -197,6 +215,10 @@ class Driver:
         except redis.RedisError:
             return False  # it is being killed by an earlier fault
         return True
+
+    def _revive_redis(self) -> None:
+        if self.world.redis.child.poll() is not None:
+            self.world.redis.start()
 
     def _ask(self, fault: Fault) -> bool:
         site = self.asked.choose(fault.chance)
@@ -221,7 +243,6 @@ class Driver:
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self._lift()
             self._look_at_armed()
             time.sleep(0.05)
 
@@ -248,15 +269,12 @@ class Driver:
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.taken").unlink(missing_ok=True)
 
-    def _later(self, fault: Fault, lift: Callable[[], object]) -> None:
-        self._lifts.append((time.monotonic() + fault.seconds, lift))
-
-    def _lift(self, *, everything: bool = False) -> None:
-        now = time.monotonic()
-        due = [one for one in self._lifts if everything or one[0] <= now]
-        self._lifts = [one for one in self._lifts if one not in due]
-        for _, lift in due:
-            lift()
+    def _later(self, fault: Fault, work: Callable[[], object]) -> None:
+        lift = _Lift(work)
+        self._lifts.append(lift)
+        timer = threading.Timer(fault.seconds, lift)
+        timer.daemon = True
+        timer.start()
 
     def _count(self, fault: Fault) -> None:
         self.injected[self._label(fault)] += 1
