@@ -25,12 +25,16 @@ from .processes import processes_of
 from .summary import Summary
 from .world import Settings, World
 
-_PER_FEDERATION = 25
+_PER_FEDERATION = 40
+_AT_LEAST = 5
+
+
+_BEGAN = time.monotonic()
 
 
 def say(text: str) -> None:
-    """A line, at once."""
-    sys.stdout.write(f"{text}\n")
+    """A line, at once, with the seconds since the start."""
+    sys.stdout.write(f"{time.monotonic() - _BEGAN:6.1f} {text}\n")
     sys.stdout.flush()
 
 
@@ -67,7 +71,7 @@ def _run(
     folder: Path, seed: int, federation: int, wanted: int, stores: Databases, summary: Summary
 ) -> bool:
     """One federation; whether everything held."""
-    count = min(_PER_FEDERATION, max(5, wanted - summary.faults))
+    count = min(_PER_FEDERATION, max(_AT_LEAST, wanted - summary.faults))
     points = known_points()
     # The schedule is drawn whole and cut off, so that it does not depend on how much is left.
     settings, faults = schedule(
@@ -101,8 +105,7 @@ def _torment(
         world.start()
         driver.run(faults)
         driver.settle()
-        for name in world.agents_and_calibrators:
-            world.fleet.stop(name)
+        world.fleet.stop_together(world.agents_and_calibrators)
         verdict = driver.final_verdict()
     except (AssertionError, OSError, TimeoutError) as error:
         driver.violations.append(f"the driver: {error!r} {traceback.format_exc()}")

@@ -28,7 +28,7 @@ from .world import CALIBRATORS, World
 _ARMED_S = 20.0
 _WORTH_AN_ERASURE_S = 2.5  # a point not reached by then may be one of an erasure
 _SETTLE_S = 90.0
-_LAST_POINTS_S = 6.0
+_LAST_POINTS_S = 4.0
 _SLOW_BYTES_PER_S, _SLOW_LATENCY_S = 200_000.0, 0.1
 _POISON: tuple[dict[str, str], ...] = (
     {"erasure": "no-such-erasure", "schema": "1"},
@@ -101,8 +101,7 @@ class Driver:
         self._armed.clear()
         for clock in self.world.faults.glob("*.clock"):
             clock.unlink()
-        for name in self.world.fleet.names:
-            self.world.fleet.stop(name)
+        self.world.fleet.stop_together(self.world.fleet.names)
         for name in self.world.fleet.names:
             self.world.fleet.start(name)
         before = [-1]
