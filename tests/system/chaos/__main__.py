@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=200, help="to inject, at least")
     parser.add_argument("--seed", type=int, default=None, help="default: a random one, printed")
     parser.add_argument("--first", type=int, default=0, help="federation to begin with")
+    parser.add_argument("--only", type=int, default=None, help="that many of one federation")
     options = parser.parse_args()
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
     postgres = os.environ.get("LETHEON_TEST_POSTGRES") == "1"
@@ -58,8 +59,11 @@ def main() -> int:
     federation, held = options.first, True
     with databases(folder, postgres=postgres) as stores:
         while held and summary.faults < options.faults:
-            held = _run(folder, seed, federation, options.faults, stores, summary)
+            count = options.only or min(_PER_FEDERATION, options.faults - summary.faults)
+            held = _run(folder, seed, federation, max(_AT_LEAST, count), stores, summary)
             federation += 1
+            if options.only is not None:
+                break
     summary.seconds = time.monotonic() - began
     say(f"\n{summary.table()}")
     if held:
@@ -68,10 +72,9 @@ def main() -> int:
 
 
 def _run(
-    folder: Path, seed: int, federation: int, wanted: int, stores: Databases, summary: Summary
+    folder: Path, seed: int, federation: int, count: int, stores: Databases, summary: Summary
 ) -> bool:
     """One federation; whether everything held."""
-    count = min(_PER_FEDERATION, max(_AT_LEAST, wanted - summary.faults))
     points = known_points()
     # The schedule is drawn whole and cut off, so that it does not depend on how much is left.
     settings, faults = schedule(
@@ -90,7 +93,7 @@ def _run(
     say(f"VIOLATION in federation {federation}, seed {seed}; everything is kept in {root}")
     for violation in violations:
         say(f"  - {violation}")
-    say(f"again: python -m tests.system.chaos --seed {seed} --first {federation} --faults {count}")
+    say(f"again: python -m tests.system.chaos --seed {seed} --first {federation} --only {count}")
     return False
 
 

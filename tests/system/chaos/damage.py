@@ -14,6 +14,7 @@ from .processes import until
 from .world import World
 
 _FOUND_S = 25.0
+_ERASED_S = 8.0
 _UNAVAILABLE = 69
 
 
@@ -28,7 +29,7 @@ class Damage:
 
     def do(self, fault: Fault) -> bool:
         """Damages one payload that a replay needs; false if there is none."""
-        if self.world.status().open_erasures:
+        if not until(lambda: not self.world.status().open_erasures, _ERASED_S):
             return False  # it would rightly end FAILED, and that is another story
         stopped = fault.kind == "damage_stopped"
         if stopped:
