@@ -53,9 +53,11 @@ def main() -> int:
     folder.chmod(0o755)
     name = "PostgreSQL" if postgres else "SQLite"
     command = f"make chaos FAULTS={options.faults} SEED={seed}"
+    if options.only is not None:
+        command = f"python -m tests.system.chaos --seed {seed} --only {options.only}"
     summary = Summary(name, f"LETHEON_TEST_POSTGRES=1 {command}" if postgres else command)
     began = time.monotonic()
-    say(f"chaos on {name}: {options.faults} faults, seed {seed}, in {folder}")
+    say(f"chaos on {name}: {summary.command}, in {folder}")
     federation, held = options.first, True
     with databases(folder, postgres=postgres) as stores:
         while held and summary.faults < options.faults:
