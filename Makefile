@@ -50,6 +50,10 @@ lint: $(BIN)/python ## ruff, mypy strict, the rules of the house, generated code
 test: $(BIN)/python ## every test (narrow it: make test T=tests/unit K=staleness)
 	$(ROOM) pytest $(T) $(if $(K),-k "$(K)")
 
+.PHONY: chaos
+chaos: $(BIN)/python ## kill, cut, fill and damage real federations and check what is left (FAULTS=200 SEED=..., LETHEON_TEST_POSTGRES=1)
+	@$(ROOM) python -m tests.system.chaos --faults $(or $(FAULTS),200) $(if $(SEED),--seed $(SEED))
+
 .PHONY: check
 check: lint test ## what CI runs: lint, test, a short demo
 	$(ROOM) python -m letheon.cli.demo --short --out out/check
