@@ -122,8 +122,8 @@ class Coordinator:
         """A courtesy to the next start, which can do without."""
         try:
             save()
-        except LetheonError as error:
-            _log.warning(what_failed, extra={"reason": error.reason})
+        except (LetheonError, OSError) as error:
+            _log.warning(what_failed, extra={"why": str(error)})
 
 
 def build(

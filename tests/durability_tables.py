@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from calibrator.domain.progress import Stage
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "durability.md").read_text(encoding="utf-8")
 POINT = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
@@ -31,7 +33,8 @@ def points_in_the_code() -> set[str]:
     for package in ("coordinator", "calibrator", "client_agent", "letheon"):
         for path in (ROOT / package).rglob("*.py"):
             code = path.read_text(encoding="utf-8")
-            found |= set(re.findall(r'\breach\(\s*f?"([a-z_.{}]+)"', code))
+            for name in re.findall(r'\breach\(\s*f?"([a-z_.{}]+)"', code):
+                found |= {name.replace("{stage}", stage.value) for stage in Stage}
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from builders import Client, a_coordinator
+from durability_tables import table
 from killed_agent import KilledAgent, until
 from running_agent import uploads_in
 
@@ -90,48 +91,33 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
         yield made
 
 
-# What the kill leaves: rows of the outbox by state, payloads in work/ and outbox/, whether the
-# coordinator has the delta; and how many deltas are accepted once the next process trained one.
-KILLED_WITH_A_DELTA = {
-    "agent.trained": ([], 1, 0, False, 1),
-    "agent.moved": ([], 0, 1, False, 1),
-    "agent.stored": (["ready"], 0, 1, False, 2),
-    "agent.segment_sent": (["ready"], 0, 1, True, 2),
-    "agent.acknowledged": (["ready"], 0, 1, True, 2),
-    "agent.receipt_kept": (["accepted"], 0, 1, True, 2),
-}
+DOCUMENTED = table("A site's agent")
 
 
-@pytest.mark.parametrize("point", KILLED_WITH_A_DELTA)
+def states(cell: str) -> list[str]:
+    return [] if cell == "none" else [cell]
+
+
+@pytest.mark.parametrize("point", [p for p, row in DOCUMENTED.items() if row["delta row"] != "-"])
 def test_killed_at_any_point_of_a_delta_it_loses_no_receipt_and_merges_nothing_twice(
     federation: Federation, point: str
 ) -> None:
-    states, in_work, in_outbox, has_arrived, deltas = KILLED_WITH_A_DELTA[point]
-    agent = federation.agent
+    row, agent = DOCUMENTED[point], federation.agent
     agent.arm(point, "kill")
     agent.start()
     assert agent.killed(), agent.log
-    assert agent.states == states
-    assert (agent.files("work"), agent.files("outbox")) == (in_work, in_outbox)
-    assert federation.head_version == int(has_arrived)
+    assert agent.states == states(row["delta row"])
+    kept = {folder for folder in ("work", "outbox") if agent.files(folder)}
+    assert kept == {row["file"]}
+    assert federation.head_version == (row["at the coordinator"] == "yes")
+    deltas = len(agent.states) + 1  # what is kept arrives, and the next process trains one
     agent.start()
     until(lambda: agent.states == ["accepted"] * deltas, f"{deltas} accepted deltas")
     agent.stop()
     federation.check_nothing_lost_or_doubled(deltas)
 
 
-KILLED_WITH_AN_ANSWER = {
-    "agent.trained": [],
-    "agent.moved": [],
-    "agent.stored": ["ready"],
-    "agent.segment_sent": ["ready"],
-    "agent.acknowledged": ["ready"],
-    "agent.receipt_kept": ["stored"],
-    "agent.answer_submitted": ["stored"],
-}
-
-
-@pytest.mark.parametrize("point", KILLED_WITH_AN_ANSWER)
+@pytest.mark.parametrize("point", DOCUMENTED)
 def test_killed_at_any_point_of_an_erase_answer_the_erasure_gets_it_once(
     federation: Federation, point: str
 ) -> None:
@@ -141,7 +127,7 @@ def test_killed_at_any_point_of_an_erase_answer_the_erasure_gets_it_once(
     agent.arm(point, "kill")
     agent.start()
     assert agent.killed(), agent.log
-    assert agent.states == KILLED_WITH_AN_ANSWER[point]
+    assert agent.states == states(DOCUMENTED[point]["answer row"])
     agent.start()
     until(lambda: agent.states == ["accepted"], "the answer is concluded")
     agent.stop()

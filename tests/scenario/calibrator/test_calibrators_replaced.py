@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 from builders import a_coordinator, a_plan
+from durability_tables import table
 from real_erasure import Calibrator, Erasing, Sites, until
 
 from letheon.errors import BadConfig
@@ -81,17 +82,9 @@ def world(
         yield World(erasing, sites, queue.depth, make)
 
 
-POINTS = (
-    "calibrator.claimed",
-    "calibrator.step_done.remove",
-    "calibrator.stored.remove",
-    "calibrator.step_done.method",
-    "calibrator.stored.method",
-    "calibrator.step_done.gate",
-    "calibrator.stored.gate",
-    "calibrator.step_done.record",
-    "calibrator.concluded",
-)
+DOCUMENTED = table("The calibrator")
+# An attempt that does not pass is another story than the one told here.
+POINTS = [point for point in DOCUMENTED if point != "calibrator.stored.record"]
 
 
 def test_killed_at_every_point_one_after_the_other_calibrators_end_the_erasure_once(
@@ -104,7 +97,7 @@ def test_killed_at_every_point_one_after_the_other_calibrators_end_the_erasure_o
         calibrator.start()
         assert calibrator.killed(), calibrator.log
         is_certified = world.erasing.now.state == erasures_pb2.Erasure.CERTIFIED
-        assert is_certified == (point == "calibrator.concluded")
+        assert is_certified == (DOCUMENTED[point]["certified"] == "yes")
     world.second.start()
     until(lambda: world.depth() == 0, "the entry of the erasure that is over is removed")
     world.second.signal(signal.SIGTERM)

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibrator.domain.progress import Stage
+
 from .world import CALIBRATORS, Settings
 
 ROOT = Path(__file__).parents[3]
-_REACH = re.compile(r"""\breach\(\s*["']([a-z0-9_.]+)["']\s*\)""")
+_REACH = re.compile(r"""\breach\(\s*f?["']([a-z0-9_.{}]+)["']\s*\)""")
 _PACKAGES = ("coordinator", "calibrator", "client_agent", "letheon")
 # Points whose name says that something was just written: where a full disk shows.
 _WRITTEN = frozenset({"appended", "moved", "published", "put", "staged", "stored", "trained"})
@@ -30,8 +32,8 @@ _WEIGHTS = {
     "erasure": 8,
     "consent": 2,
     "poison": 2,
-    "damage": 3,
-    "damage_stopped": 2,
+    "damage": 5,
+    "damage_stopped": 5,
 }
 _POSTGRES = {"postgres": 5}
 
@@ -70,11 +72,12 @@ class Fault:
 def known_points(root: Path = ROOT) -> tuple[Point, ...]:
     """Every named point in the sources of the services and the library."""
     found = {
-        Point(package, name)
+        Point(package, name.replace("{stage}", stage.value))
         for package in _PACKAGES
         for source in (root / package).rglob("*.py")
         if source.name != "faults.py"
         for name in _REACH.findall(source.read_text(encoding="utf-8"))
+        for stage in Stage
     }
     return tuple(sorted(found))
 
