@@ -156,6 +156,7 @@ def load_start(
     try:
         state = state_at(store, blobs, checkpoint)
         for site in sorted(without) if start.held else ():
+            _check_kept(store, site)
             total = contribution_at(store, blobs, site, through=start.entry)
             remove_contribution(state.head, total)
     except PayloadCorrupt as error:
@@ -164,6 +165,21 @@ def load_start(
             entry=start.entry,
         ) from error
     return state
+
+
+def _check_kept(store: Store, site: str) -> None:
+    """Raises ModelDestroyed if an erasure destroyed what the site contributed.
+
+    What was only suppressed is still in the weights, but can no longer be told from them.
+    """
+    with store.read() as uow:
+        for erasure in uow.erasures.of_site(site):
+            if erasure.promoted_at is not None:
+                raise ModelDestroyed(
+                    f"no version that holds sites/{site} can be rebuilt without it: what it "
+                    f"contributed was destroyed by erasures/{erasure.id}",
+                    erasure=f"erasures/{erasure.id}",
+                )
 
 
 def tracked_sites(

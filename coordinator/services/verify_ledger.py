@@ -1,4 +1,7 @@
-"""Checks the chain from the first row and replays from the newest anchor; training goes on."""
+"""Checks the chain from the first row and replays from the newest anchor; training goes on.
+
+Files of earlier rows that are still kept are read too: what is rebuilt later needs them whole.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 
 from coordinator.domain.model import Checkpoint
 from coordinator.ports import Blobs, Store
+from coordinator.services.kept_files import KeptFiles
 from coordinator.services.live_model import LiveModel, Position
 from coordinator.services.replay_ahead import replay_ahead
 from coordinator.services.replay_start import (
@@ -87,7 +91,8 @@ class VerifyLedger:
         total = rows + position.entry - start
         replayed = ""
         try:
-            yield from self._chain(position, total)
+            kept = KeptFiles(self._store, self._blobs, start)
+            yield from self._chain(position, total, kept)
             state = self._named_start(anchor)
             for done, _ in enumerate(self._replay(state, position), start=rows + 1):
                 if done % self._report_every == 0:
@@ -117,12 +122,19 @@ class VerifyLedger:
             ]
         return anchors[0] if anchors else None
 
-    def _chain(self, position: Position, total: int) -> Iterator[Progress]:
+    def _chain(self, position: Position, total: int, kept: KeptFiles) -> Iterator[Progress]:
         last: Entry | None = None
         for row in entries_after(self._store, BEFORE_FIRST, through=position.entry):
             last = verify_chain([row], after=last)
+            kept.check(row)
             if row.entry % self._report_every == 0:
                 yield Progress(row.entry + 1, total)
+        if last is not None and last.entry == position.entry and last.hash != position.ledger_hash:
+            raise LedgerBroken(
+                f"row {last.entry} is not the one this process wrote or began with: the chain was "
+                "written anew",
+                entry=last.entry,
+            )
         verify_chain([], after=last, tip=position.ledger_hash)
 
     def _named_start(self, anchor: Checkpoint | None) -> ReplayState:

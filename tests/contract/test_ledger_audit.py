@@ -166,8 +166,3 @@ def test_what_was_altered_is_named_with_its_row(
     shown = CliRunner().invoke(app, ["--coordinator", address, "ledger", "verify"])
     assert shown.exit_code == 1
     assert f"First bad entry: {bad}." in shown.stdout
-
-
-def test_a_payload_before_the_anchor_is_not_read(audited: Federation) -> None:
-    flip(audited, "payloads", content(row(audited, "delta", 0), "payload_sha256"))
-    assert audited.verify_ledger().holds

@@ -198,6 +198,26 @@ def test_what_an_erasure_destroyed_is_refused_and_what_came_after_the_anchor_is_
     assert not (tmp_path / "gone.safetensors").exists()
 
 
+def test_what_was_only_suppressed_cannot_be_taken_out_of_a_state_that_holds_it(
+    federation: Federation,
+) -> None:
+    federation.train("north", "south", "north")
+    job = federation.job(federation.request("south", method="afu_ic_rebased").name)
+    assert not job.remove().subtracted
+    federation.train("north", seed=40)
+    job.passes()
+    core = federation.coordinator.core
+    anchor = core.live.position
+    federation.train("west", seed=80)
+    header, _ = rebuild(federation, federation.version, "south")
+    assert not header.start_held_site  # replayed from the first row
+    with core.store.write() as uow:
+        uow.compactions.save(Compaction(anchor.entry, 0, 0, core.clock.now(), finished=True))
+        uow.commit()
+    with pytest.raises(ModelDestroyed, match="contributed was destroyed by erasures/"):
+        rebuild(federation, federation.version, "south")
+
+
 def test_a_version_that_carries_a_fenced_site_leaves_only_without_it(
     federation: Federation, tmp_path: Path
 ) -> None:
