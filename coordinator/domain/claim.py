@@ -24,6 +24,15 @@ class Claim:
     progress_json: str = ""
 
 
+def is_held(claim: Claim | None, *, now: datetime, lease: timedelta) -> bool:
+    """Whether a lease lasts.
+
+    One that ends later than a lease granted now would, was granted by a clock that ran ahead: it
+    holds nobody up, else a jump of the clock could keep an erasure waiting for a day.
+    """
+    return claim is not None and now < claim.lease_until <= now + lease
+
+
 def take(
     current: Claim | None, *, erasure: str, holder: str, now: datetime, lease: timedelta
 ) -> Claim:
@@ -32,7 +41,7 @@ def take(
     A holder that claims again (its process restarted) gets a new token at once.
     Raises ClaimHeld while the lease of another holder lasts.
     """
-    if current is not None and current.holder != holder and now < current.lease_until:
+    if current is not None and current.holder != holder and is_held(current, now=now, lease=lease):
         raise ClaimHeld(
             f"erasures/{erasure} is claimed by {current.holder}",
             retry_after_s=(current.lease_until - now).total_seconds(),

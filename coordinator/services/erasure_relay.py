@@ -10,6 +10,7 @@ import logging
 from datetime import datetime
 from typing import Protocol
 
+from coordinator.domain.claim import is_held
 from coordinator.domain.erasure import Erasure
 from coordinator.ports import Store, UnitOfWork
 from coordinator.services.erasure_context import ErasureLimits
@@ -32,6 +33,7 @@ class ErasureRelay:
 
     def __init__(self, store: Store, stream: Stream, clock: Clock, limits: ErasureLimits) -> None:
         self._store, self._stream, self._clock = store, stream, clock
+        self._lease = limits.claim_lease
         self._patience_s = limits.reannounce_after.total_seconds()
         self._announced: dict[str, float] = {}  # erasure -> monotonic seconds
 
@@ -62,7 +64,7 @@ class ErasureRelay:
         with self._store.read() as uow:
             still_open = uow.erasures.open()
             waiting = {row.erasure for row in uow.outbox.due()}
-            idle = [e for e in still_open if e.id not in waiting and _is_idle(uow, e, now)]
+            idle = [e for e in still_open if e.id not in waiting and self._is_idle(uow, e, now)]
         ids = {erasure.id for erasure in still_open}
         self._announced = {e: at for e, at in self._announced.items() if e in ids}
         late = [erasure.id for erasure in idle if self._is_late(erasure.id)]
@@ -75,12 +77,10 @@ class ErasureRelay:
         self._stream.announce(erasure)
         self._announced[erasure] = self._clock.monotonic()
 
+    def _is_idle(self, uow: UnitOfWork, erasure: Erasure, now: datetime) -> bool:
+        return not is_held(uow.claims.find(erasure.id), now=now, lease=self._lease)
+
     def _is_late(self, erasure: str) -> bool:
         """After a start nothing is known of earlier announcements: patience begins anew."""
         now = self._clock.monotonic()
         return now - self._announced.setdefault(erasure, now) >= self._patience_s
-
-
-def _is_idle(uow: UnitOfWork, erasure: Erasure, now: datetime) -> bool:
-    claim = uow.claims.find(erasure.id)
-    return claim is None or claim.lease_until <= now

@@ -106,6 +106,15 @@ def test_a_claim_is_held_until_its_lease_ends_and_the_token_grows() -> None:
     assert claims.check_token(second, erasure="e1", token=second.token) == second
 
 
+def test_a_lease_that_a_clock_ahead_of_time_granted_holds_nobody_up() -> None:
+    tomorrow = NOON + timedelta(days=1)
+    first = claims.take(None, erasure="e1", holder="a", now=tomorrow, lease=LEASE)
+    second = claims.take(first, erasure="e1", holder="b", now=NOON, lease=LEASE)
+    assert (second.holder, second.token) == ("b", 2)
+    with pytest.raises(ClaimLost):
+        claims.check_token(second, erasure="e1", token=first.token)
+
+
 def test_a_holder_that_restarts_takes_its_claim_again_at_once() -> None:
     first = claims.take(None, erasure="e1", holder="a", now=NOON, lease=LEASE)
     assert claims.take(first, erasure="e1", holder="a", now=NOON, lease=LEASE).token == 2
