@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from coordinator.domain.erasure import OPEN, Erasure, ErasureState
+from coordinator.domain.tombstones import due, missing, standings
 from letheon.errors import CertificateInvalid, LedgerBroken
 from letheon.federation.ledger import Entry, verify_chain
 from letheon.unlearning import certificate
@@ -62,6 +63,17 @@ def doubled_updates(evidence: Evidence) -> Iterator[str]:
             yield f"doubled: buffered row {number} was merged or voided {count} times"
         if number not in waiting:
             yield f"row {number} was merged or voided and never waited"
+
+
+def unlogged_erasures(evidence: Evidence) -> Iterator[str]:
+    """An erasure that its tombstone log does not know, or that it knows more of."""
+    known = {erasure.id: erasure for erasure in evidence.records.erasures}
+    standing = standings(evidence.tombstones)
+    for erasure in known.values():
+        for event in due(erasure, standing.get(erasure.id)):
+            yield f"no tombstone says that erasure {erasure.id} was {event}"
+    for each in missing(known, standing):
+        yield f"the tombstones know of erasure {each.erasure.id}, the database does not"
 
 
 def crossed_fences(evidence: Evidence) -> Iterator[str]:
@@ -217,6 +229,7 @@ CHECKS: tuple[Check, ...] = (
     lost_updates,
     doubled_updates,
     crossed_fences,
+    unlogged_erasures,
     forgotten_requests,
     erasure_ends,
     chain_and_head,

@@ -12,9 +12,12 @@ from typing import Any
 from sqlalchemy import create_engine
 
 from coordinator.adapters.sql import SqlUnitOfWork
+from coordinator.adapters.tombstone_file import TombstoneFile
 from coordinator.domain.erasure import Erasure, ErasureState
+from coordinator.domain.tombstones import Tombstone
 from letheon.cli.demo.ledger_reading import AgentReceipt, read_receipts
 from letheon.federation.ledger import Entry, EntryKind
+from letheon.servicekit.signing import SigningKey
 
 from .processes import Exit
 from .world import World
@@ -66,6 +69,7 @@ class Evidence:
     fences: tuple[Fence, ...] = ()
     verdict: Verdict | None = None
     public_pem: str = ""
+    tombstones: tuple[Tombstone, ...] = ()
     logs: Path | None = None
     exits: tuple[Exit, ...] = ()
     hurt: frozenset[str] = frozenset()  # kinds of fault that were injected
@@ -134,10 +138,17 @@ def gather(
         fences=fences,
         verdict=verdict,
         public_pem=key.read_text(encoding="ascii") if key.exists() else "",
+        tombstones=read_tombstones(world),
         logs=world.logs,
         exits=tuple(world.fleet.exits),
         hurt=hurt,
     )
+
+
+def read_tombstones(world: World) -> tuple[Tombstone, ...]:
+    """The log of erasures, its signatures and its chain checked."""
+    key = SigningKey.load_or_create(world.root / "tombstones.pem")
+    return tuple(TombstoneFile(world.tombstones, key).all())
 
 
 def outbox_payloads(state: Path) -> set[str]:

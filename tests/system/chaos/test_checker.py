@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import NOON, an_erasure
 
+from coordinator.domain.erasure import ErasureState
+from coordinator.domain.tombstones import Tombstone, TombstoneEvent
 from letheon.cli.demo.ledger_reading import AgentReceipt
 from letheon.federation.ledger import Entry, EntryKind, merges, seal
 
@@ -89,6 +92,18 @@ def found(evidence: Evidence, word: str) -> list[str]:
     violations = checker.check(evidence)
     assert all(violation.startswith(word) for violation in violations), violations
     return violations
+
+
+def test_an_erasure_without_a_tombstone_and_a_tombstone_without_an_erasure_are_found(
+    tmp_path: Path,
+) -> None:
+    evidence = SmallWorld(tmp_path).evidence()
+    certified = replace(an_erasure(), state=ErasureState.CERTIFIED)
+    requested = Tombstone(0, TombstoneEvent.REQUESTED, an_erasure(), NOON)
+    known = replace(evidence, records=replace(evidence.records, erasures=(certified,)))
+    assert len(list(checker.unlogged_erasures(known))) == 2
+    assert len(list(checker.unlogged_erasures(replace(known, tombstones=(requested,))))) == 1
+    assert len(list(checker.unlogged_erasures(replace(evidence, tombstones=(requested,))))) == 1
 
 
 def test_a_federation_to_which_nothing_happened_holds(world: SmallWorld) -> None:

@@ -94,6 +94,7 @@ class World:
         self.faults, self.logs = root / "faults", root / "logs"
         self.faults.mkdir(parents=True)
         self.data = root / "coordinator"
+        self.tombstones = root / "tombstones.log"
         self.fleet = Fleet()
         self.proxies = Proxies()
         self.address = f"127.0.0.1:{_free_port()}"
@@ -216,6 +217,7 @@ class World:
                 "fold_entries": 8,
             },
             "retention": {"keep_entries": 40},
+            "tombstones": {"path": self.tombstones, "key": self.root / "tombstones.pem"},
             "claims": {"lease_seconds": CLAIM_LEASE_S, "reannounce_seconds": 3.0},
             "database": database,
         }
