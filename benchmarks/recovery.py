@@ -30,7 +30,7 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from coordinator.adapters.sql import SqlStore
-from coordinator.bootstrap import build_core
+from coordinator.core_wiring import build_core
 from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
 from coordinator.domain.ledger_rows import follow
