@@ -30,9 +30,9 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from coordinator.adapters.sql import SqlStore
-from coordinator.core_wiring import build_core
 from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
+from coordinator.core_wiring import build_core
 from coordinator.domain.ledger_rows import follow
 from coordinator.domain.site import Site, SiteState
 from coordinator.domain.upload import DeltaPurpose, Header, Receipt
