@@ -47,11 +47,15 @@ class ArmedFaults:
         armed = self._directory / f"{self._process}.{point}"
         taken = self._directory / f"{armed.name}.taken"
         try:
-            # The rename decides between two threads that reach the point together.
+            order = armed.read_text(encoding="ascii")
+            if not order:
+                return  # it is being written
+            # The rename decides between two threads that reach the point together. Whoever armed
+            # it may take the file away as soon as it has its new name.
             armed.rename(taken)
         except FileNotFoundError:
             return
-        word, _, argument = taken.read_text(encoding="ascii").strip().partition(" ")
+        word, _, argument = order.strip().partition(" ")
         match word:
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
