@@ -25,20 +25,25 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from retention_builders import retain
 
 from coordinator.domain.erasure import ErasureState
 from coordinator.domain.upload import Outcome, Receipt
 from coordinator.services.cancel_erasure import cancel_erasure
 from coordinator.services.claim_erasure import claim_erasure
 from coordinator.services.conclude_erasure import Failed, conclude_erasure
+from coordinator.services.rebuild_model import Rebuild, RebuildModel, Rebuilt
 from coordinator.services.remove_contribution import remove_contribution
 from letheon.errors import (
     ErasureAlreadyRequested,
     ErasureNotCancellable,
+    ExportSuspended,
+    ModelDestroyed,
     SiteFenced,
     StaleEpoch,
     UnknownModelVersion,
     UpdateAltered,
+    VersionCompacted,
 )
 from letheon.federation.ledger import EntryKind, read_merges
 
@@ -64,6 +69,7 @@ class Model:
     tokens: dict[str, int] = field(default_factory=dict)
     receipts: dict[str, tuple[str, int, Receipt]] = field(default_factory=dict)
     buffered: list[tuple[str, int, int]] = field(default_factory=list)  # site, entry, seed
+    heads: dict[int, Any] = field(default_factory=dict)  # by version, as seen after a step
 
 
 class CoordinatorMachine(RuleBasedStateMachine):
@@ -235,6 +241,28 @@ class CoordinatorMachine(RuleBasedStateMachine):
         self.bench.context.keep.fold(site)
 
     @rule()
+    def retain(self) -> None:
+        retain(self.bench.coordinator.core)
+
+    @rule(data=st.data())
+    def rebuild(self, data: st.DataObject) -> None:
+        """An earlier version comes back bit for bit, or with the reason why it cannot."""
+        version = data.draw(st.integers(0, self.model.version))
+        core = self.bench.coordinator.core
+        use_case = RebuildModel(
+            core.store, core.blobs, core.live, core.clock, size=core.plan.parameters.size
+        )
+        self.count += 1
+        asked = Rebuild(f"rebuild-{self.count}", version, frozenset(), "auditor", "")
+        try:
+            *_, made = use_case(asked)
+        except (ExportSuspended, ModelDestroyed, VersionCompacted):
+            return
+        assert isinstance(made, Rebuilt)
+        if version in self.model.heads:
+            assert np.array_equal(made.weights, self.model.heads[version])
+
+    @rule()
     def verify(self) -> None:
         assert self.bench.ledger_holds()
 
@@ -245,6 +273,7 @@ class CoordinatorMachine(RuleBasedStateMachine):
         m, position = self.model, self.bench.position
         assert (position.version, position.epoch) == (m.version, m.epoch)
         assert np.array_equal(self.bench.head, m.head)
+        m.heads[m.version] = m.head.copy()
 
     @invariant()
     def every_update_is_in_the_ledger_once(self) -> None:
