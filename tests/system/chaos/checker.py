@@ -22,7 +22,11 @@ from .replay import Replay
 Check = Callable[[Evidence], Iterator[str]]
 _ARRIVALS = frozenset({"delta", "buffered"})
 _KILLED = -9
-_UNAVAILABLE = 69
+# Exit codes of a coordinator that refuses to start, and the faults that explain them.
+_REFUSALS: Mapping[int, frozenset[str]] = {
+    65: frozenset({"damage", "damage_stopped"}),
+    69: frozenset({"postgres", "full"}),
+}
 
 
 def merged_by(row: Entry) -> list[int]:
@@ -215,8 +219,8 @@ def _explains(evidence: Evidence, line: Mapping[str, object], last: str) -> bool
 def unexplained_exits(evidence: Evidence) -> Iterator[str]:
     """A process that ended by itself."""
     for end in evidence.exits:
-        refused = end.code == _UNAVAILABLE and end.name == "coordinator"
-        explained = refused and bool({"damage", "postgres", "full"} & evidence.hurt)
+        faults = _REFUSALS.get(end.code, frozenset()) if end.name == "coordinator" else frozenset()
+        explained = bool(faults & evidence.hurt)
         if end.code != _KILLED and not explained:
             yield f"{end.name} ended by itself with status {end.code}"
 

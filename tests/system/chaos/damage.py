@@ -15,7 +15,7 @@ from .world import World
 
 _FOUND_S = 25.0
 _ERASED_S = 8.0
-_UNAVAILABLE = 69
+_BAD_DATA = 65  # of sysexits.h
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Damage:
         with log.open("rb") as file:
             file.seek(before)
             told = file.read().decode(errors="replace")
-        if code != _UNAVAILABLE or str(row.payload_sha256) not in told:
+        if code != _BAD_DATA or str(row.payload_sha256) not in told:
             self.blame(f"damage: a start on a damaged payload ended with {code}, not named")
 
     def _write(self, row: Entry, content: bytes) -> None:
