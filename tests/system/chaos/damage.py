@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from letheon.federation.ledger import Entry
 from letheon.v1 import ledger_pb2
@@ -54,8 +55,20 @@ class Damage:
                 self.world.fleet.start("coordinator")
 
     def _find(self, row: Entry) -> None:
+        """A proof finds it, or a start that another fault made necessary names it."""
         verdicts: list[ledger_pb2.LedgerVerdict] = []
-        until(lambda: verdicts.append(self.verdict()) or True, _FOUND_S)
+        log = self.world.logs / "coordinator.log"
+        before = log.stat().st_size
+
+        def found() -> bool:
+            if str(row.payload_sha256) in _since(log, before):
+                return True
+            verdicts.append(self.verdict())
+            return True
+
+        is_found = until(found, _FOUND_S)
+        if is_found and not verdicts:
+            return
         if not verdicts:
             self.blame(f"damage: no verdict within {_FOUND_S} s")
         elif verdicts[0].holds and _anchor(read_records(self.url)) < row.entry:
@@ -72,10 +85,7 @@ class Damage:
             self._find(row)
             return
         code = fleet.wait_end("coordinator", 5.0)
-        with log.open("rb") as file:
-            file.seek(before)
-            told = file.read().decode(errors="replace")
-        if code != _BAD_DATA or str(row.payload_sha256) not in told:
+        if code != _BAD_DATA or str(row.payload_sha256) not in _since(log, before):
             self.blame(f"damage: a start on a damaged payload ended with {code}, not named")
 
     def _write(self, row: Entry, content: bytes) -> None:
@@ -86,6 +96,13 @@ class Damage:
         draft.write_bytes(content)
         draft.chmod(0o644)
         draft.replace(path)
+
+
+def _since(log: Path, position: int) -> str:
+    """What was logged after a position."""
+    with log.open("rb") as file:
+        file.seek(position)
+        return file.read().decode(errors="replace")
 
 
 def _damaged(content: bytes, how: str, chance: float) -> bytes:
