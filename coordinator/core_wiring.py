@@ -24,6 +24,7 @@ from coordinator.services.check_store import check_store_belongs, mark_store
 from coordinator.services.import_plan import import_plan
 from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.keep_tombstones import KeepTombstones
+from coordinator.services.ledger_mark import LedgerMark
 from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.payloads_in_flight import PayloadsInFlight
@@ -68,6 +69,8 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
     )
     if place.marker is not None:
         check_store_belongs(store, blobs, place.marker)
+    mark = LedgerMark(place.ledger, store)
+    mark.check()
     plan = import_plan(store, blobs, clock, new_id, directory=config.federation_dir)
     _check_federation(data, store)
     if place.marker is not None:
@@ -104,6 +107,7 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
             blobs=blobs,
             live=live,
             clock=clock,
+            mark=mark,
             checkpoint_every=upkeep.checkpoint_entries,
             recovery_entries=upkeep.recovery_entries,
             keep_checkpoints=upkeep.keep_checkpoints,

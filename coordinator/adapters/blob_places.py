@@ -13,7 +13,7 @@ from coordinator.adapters.disk_blobs import DiskBlobs, is_digest
 from coordinator.adapters.object_blobs import ObjectBlobs
 from coordinator.adapters.remote_folder import RemoteFolder
 from coordinator.adapters.s3_files import open_s3
-from coordinator.adapters.store_marker import DiskMarker, ObjectMarker
+from coordinator.adapters.store_marker import LEDGER, DiskMarker, ObjectMarker
 from coordinator.ports import Blobs, BlobStore, Marker
 from letheon.errors import BadConfig
 from letheon.servicekit.clock import Clock
@@ -25,9 +25,13 @@ _SCHEMES: Final = ("s3", "file")
 
 @dataclass(frozen=True)
 class BlobPlace:
-    """The areas and, if the place is not data_dir itself, the file that says whose it is."""
+    """The areas and the files at their root: how far their ledger had come, and whose they are.
+
+    Whose data_dir itself is, another file says.
+    """
 
     blobs: Blobs
+    ledger: Marker
     marker: Marker | None = None
     free_up: Callable[[int], None] | None = None  # gives so many bytes of this disk back
 
@@ -35,7 +39,8 @@ class BlobPlace:
 def local_place(data_dir: Path, clock: Clock) -> BlobPlace:
     """Folders of data_dir."""
     _drop_copies(data_dir)
-    return BlobPlace(_areas(lambda area: DiskBlobs(data_dir / area, clock)))
+    blobs = _areas(lambda area: DiskBlobs(data_dir / area, clock))
+    return BlobPlace(blobs, DiskMarker(data_dir, LEDGER))
 
 
 def configured_place(
@@ -67,7 +72,8 @@ def configured_place(
 def object_place(remote: RemoteFolder, cache: BlobCache, clock: Clock) -> BlobPlace:
     """Objects of a remote folder."""
     blobs = _areas(lambda area: ObjectBlobs(remote, area, cache, clock))
-    return BlobPlace(blobs, ObjectMarker(remote), cache.free_up)
+    ledger = ObjectMarker(remote, LEDGER)
+    return BlobPlace(blobs, ledger, ObjectMarker(remote), cache.free_up)
 
 
 def _folder_place(root: Path, clock: Clock) -> BlobPlace:
@@ -79,7 +85,7 @@ def _folder_place(root: Path, clock: Clock) -> BlobPlace:
         raise BadConfig(
             f"storage.url file://{root} cannot be used: {error.strerror}", key="storage.url"
         ) from error
-    return BlobPlace(blobs, DiskMarker(root))
+    return BlobPlace(blobs, DiskMarker(root, LEDGER), DiskMarker(root))
 
 
 def _drop_copies(data_dir: Path) -> None:

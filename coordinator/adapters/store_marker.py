@@ -1,4 +1,4 @@
-"""The file at the root of a store of blobs that says whose it is."""
+"""Small files at the root of a store of blobs: whose it is, and how far its ledger had come."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from typing import Final
 from coordinator.adapters.disk_blobs import sync_directory
 from coordinator.adapters.remote_folder import RemoteFolder
 
-MARKER_FILE: Final = "federation.json"
+OWNER: Final = "federation.json"
+LEDGER: Final = "ledger.json"
 
 
 class DiskMarker:
     """In a folder."""
 
-    def __init__(self, root: Path) -> None:
-        self._path = root / MARKER_FILE
+    def __init__(self, root: Path, name: str = OWNER) -> None:
+        self._path = root / name
 
     @property
     def place(self) -> str:
         """The folder."""
         return str(self._path.parent)
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self._path.name
 
     def read(self) -> bytes | None:
         """What it says; None if there is none."""
@@ -32,7 +38,7 @@ class DiskMarker:
 
     def write(self, data: bytes) -> None:
         """Whole and durable."""
-        unfinished = self._path.with_name(f"{MARKER_FILE}.new")
+        unfinished = self._path.with_name(f"{self._path.name}.new")
         with unfinished.open("wb") as file:
             file.write(data)
             file.flush()
@@ -44,18 +50,23 @@ class DiskMarker:
 class ObjectMarker:
     """In an object store."""
 
-    def __init__(self, remote: RemoteFolder) -> None:
-        self._remote = remote
+    def __init__(self, remote: RemoteFolder, name: str = OWNER) -> None:
+        self._remote, self._name = remote, name
 
     @property
     def place(self) -> str:
         """The URL."""
         return self._remote.place
 
+    @property
+    def name(self) -> str:
+        """Of the object."""
+        return self._name
+
     def read(self) -> bytes | None:
         """What it says; None if there is none."""
-        return self._remote.read(MARKER_FILE)
+        return self._remote.read(self._name)
 
     def write(self, data: bytes) -> None:
         """Whole and durable."""
-        self._remote.write(MARKER_FILE, data)
+        self._remote.write(self._name, data)

@@ -106,11 +106,16 @@ class BlobStore(Protocol):
 
 
 class Marker(Protocol):
-    """A small file at the root of a store, which says whose it is."""
+    """A small file at the root of a store."""
 
     @property
     def place(self) -> str:
         """Where the store is, for a person."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
         ...
 
     def read(self) -> bytes | None:

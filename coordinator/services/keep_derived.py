@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from coordinator.domain.model import Checkpoint, Contribution
 from coordinator.ports import Blobs, Store
+from coordinator.services.ledger_mark import LedgerMark
 from coordinator.services.live_model import LiveModel
 from coordinator.services.replay_start import BEFORE_FIRST, contribution_at
 from coordinator.services.unfolded_terms import UnfoldedTerms
@@ -40,6 +41,7 @@ class KeepDerived:
     blobs: Blobs
     live: LiveModel
     clock: Clock
+    mark: LedgerMark
     checkpoint_every: int  # rows
     recovery_entries: int  # rows a restart replays at most
     keep_checkpoints: int  # the newest so many, beside anchors
@@ -119,6 +121,7 @@ class KeepDerived:
             uow.commit()
         reach("checkpoint.recorded")
         self._newest.entry = made.entry
+        self.mark.note(position)
         for checkpoint in dropped:
             if checkpoint.sha256 not in kept:
                 self.blobs.checkpoints.destroy(checkpoint.sha256)
