@@ -123,12 +123,17 @@ def story(tmp_path: Path) -> Iterator[Story]:
     folder = FederationFolder(tmp_path / "fed")
     made = prepare(folder, make_synthetic(0), Recipe(3, 1.0, 0), settings=SETTINGS)
     told: list[str] = []
+    others = set(psutil.Process().children(recursive=True))  # such as a database of other tests
     with (
         LocalFederation(folder, made.sites, pace=Pace(0.3), say=told.append) as federation,
         connect(federation.address) as remote,
     ):
         yield Story(federation, remote, told)
-        family = psutil.Process().children(recursive=True)
+        family = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if others.isdisjoint([process, *process.parents()])
+        ]
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     assert processes_of(folder.root) == []
