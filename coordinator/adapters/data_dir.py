@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from coordinator.adapters.store_marker import DiskMarker
 from letheon.errors import BadConfig
 
 _LOCK = "lock"
-_MARKER = "federation.json"
 _KEY = "data_dir"
 
 
@@ -52,11 +52,11 @@ def check_federation(data_dir: Path, federation: str | None) -> None:
     A folder without a marker takes the federation's; nothing is marked before there is one.
     Raises BadConfig if the marker names another, or cannot be read.
     """
-    path = data_dir / _MARKER
-    marked = _read_marker(path)
+    marker = DiskMarker(data_dir)
+    marked = _read(marker)
     if marked is None:
         if federation is not None:
-            _write_durably(path, json.dumps({"id": federation}) + "\n")
+            marker.write(json.dumps({"id": federation}).encode() + b"\n")
         return
     if federation is None:
         raise BadConfig(
@@ -73,29 +73,13 @@ def check_federation(data_dir: Path, federation: str | None) -> None:
         )
 
 
-def _read_marker(path: Path) -> str | None:
+def _read(marker: DiskMarker) -> str | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["id"]
-    except FileNotFoundError:
-        return None
+        content = marker.read()
+        return None if content is None else str(json.loads(content)["id"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadConfig(
-            f"{path} cannot be read ({error}): it says which federation the files are of; "
-            "restore it from a backup, or remove it if you know",
+            f"{marker.place}/{marker.name} cannot be read ({error}): it says which federation the "
+            "files are of; restore it from a backup, or remove it if you know",
             key=_KEY,
         ) from error
-    return str(found)
-
-
-def _write_durably(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.new")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

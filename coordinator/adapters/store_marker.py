@@ -8,6 +8,7 @@ from typing import Final
 
 from coordinator.adapters.disk_blobs import sync_directory
 from coordinator.adapters.remote_folder import RemoteFolder
+from letheon.errors import DiskFull
 
 OWNER: Final = "federation.json"
 LEDGER: Final = "ledger.json"
@@ -37,14 +38,17 @@ class DiskMarker:
             return None
 
     def write(self, data: bytes) -> None:
-        """Whole and durable."""
+        """Whole and durable. Raises DiskFull."""
         unfinished = self._path.with_name(f"{self._path.name}.new")
-        with unfinished.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self._path)
-        sync_directory(self._path.parent)
+        try:
+            with unfinished.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self._path)
+            sync_directory(self._path.parent)
+        except OSError as error:
+            raise DiskFull(f"{self._path} cannot be written: {error.strerror}") from error
 
 
 class ObjectMarker:

@@ -121,10 +121,10 @@ class KeepDerived:
             uow.commit()
         reach("checkpoint.recorded")
         self._newest.entry = made.entry
-        self.mark.note(position)
         for checkpoint in dropped:
             if checkpoint.sha256 not in kept:
                 self.blobs.checkpoints.destroy(checkpoint.sha256)
+        self.mark.note(position)
         _log.info("checkpoint_written", extra={"entry": made.entry, "version": made.version})
         return made
 
