@@ -27,7 +27,7 @@ system-deps: ## Debian packages that the tests use (root; a desk can do without)
 .PHONY: setup
 setup: $(BIN)/python ## virtual environment with the pinned versions; again after a new entry point
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,local,postgres,s3,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,local,lab,postgres,s3,dev]'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -18,7 +18,7 @@ from calibrator.domain.case import Claim, Erasure, ModelRef, Removal, Ticket
 from letheon.federation.parameters import Vector
 from letheon.federation.plan import Plan
 from letheon.servicekit.erasure_queue import ConsentRequest
-from letheon.unlearning.evidence import ForgetStatistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic
 from letheon.unlearning.gate import Judgement
 from letheon.unlearning.method import TargetAnswered
 

@@ -19,7 +19,7 @@ from calibrator.ports import (
 )
 from letheon.federation.plan import Plan
 from letheon.servicekit.signing import canonical_json
-from letheon.unlearning.evidence import ForgetStatistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic
 from letheon.unlearning.gate import Test, Verdict
 from letheon.unlearning.method import TargetAnswered
 from letheon.v1 import erasures_pb2, models_pb2, training_pb2

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from calibrator.domain.case import ModelRef, Removal
 from letheon.errors import MalformedRequest
-from letheon.unlearning.evidence import ForgetStatistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic
 from letheon.unlearning.gate import Judgement
 
 SCHEMA = 1

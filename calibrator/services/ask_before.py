@@ -10,7 +10,7 @@ from calibrator.domain.case import derived_seed
 from calibrator.ports import AuditAnswered, EvaluateAnswered
 from calibrator.services.job import Job, Workshop
 from letheon.names import erasure_id
-from letheon.unlearning.evidence import ForgetStatistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic
 
 
 def ask_before(job: Job, version: int, workshop: Workshop) -> None:

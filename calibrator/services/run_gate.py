@@ -16,7 +16,7 @@ from calibrator.services.ask_before import accuracy_before, audit_before, bootst
 from calibrator.services.job import Job, Moved, Waiting, Workshop
 from letheon.errors import PatchVoid, UnknownModelVersion
 from letheon.names import erasure_id
-from letheon.unlearning.evidence import ForgetStatistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic
 from letheon.unlearning.gate import Rules, SiteUtility, judge
 
 

@@ -23,7 +23,7 @@ from letheon.federation.plan import Plan
 from letheon.imaging.fitness import check_fit
 from letheon.imaging.models.model import ImageSpec
 from letheon.imaging.records import Records
-from letheon.unlearning.evidence import forget_statistic
+from letheon.unlearning.evidence.forgetting import forget_statistic
 
 if TYPE_CHECKING:
     from torch import nn

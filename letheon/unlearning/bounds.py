@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from letheon.unlearning.evidence import FALSE_POSITIVE_RATE, ForgetStatistic
+from letheon.unlearning.evidence.forgetting import FALSE_POSITIVE_RATE, ForgetStatistic
 
 CONTROL_Z = 3.09  # 99.9 % quantile of the normal distribution
 DROP_Z = 2.33  # 99 % quantile

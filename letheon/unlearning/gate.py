@@ -23,7 +23,7 @@ from letheon.unlearning.bounds import (
     gap_of,
     true_positives,
 )
-from letheon.unlearning.evidence import FALSE_POSITIVE_RATE, ForgetStatistic
+from letheon.unlearning.evidence.forgetting import FALSE_POSITIVE_RATE, ForgetStatistic
 from letheon.unlearning.method import Offer
 
 ONE_SIDED = 1.645  # 95 % quantile of the normal distribution

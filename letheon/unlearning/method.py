@@ -58,6 +58,7 @@ class AskTarget:
     parameters: Mapping[str, Any]  # JSON; what the agent's part of the method reads
     version: int
     timeout_seconds: float
+    rule: str = "ascent"  # what the agent computes; agents know "ascent", the simulator more
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,52 @@ class Calibrate:
 
 
 @dataclass(frozen=True)
+class ComputePatch:
+    """Compute a patch beside the coordinator, from the newest head, and add it.
+
+    `rule` names how: a key of `letheon.unlearning.server_rules.RULES`. Refused if accuracy on the
+    audit images drops by more than `allowed_drop`; None: not checked, as for a rule that breaks
+    the head on purpose and lets training repair it.
+    """
+
+    rule: str
+    parameters: Mapping[str, Any]
+    allowed_drop: float | None
+
+
+@dataclass(frozen=True)
+class Overwrite:
+    """Write the target's model over the head. Loses deltas: only the simulator does it."""
+
+    source: str  # update id of the agent's upload: the head becomes its base plus the upload
+
+
+@dataclass(frozen=True)
+class Synchronise:
+    """From here on all sites train in rounds with a barrier, and wait while a method works.
+
+    Synchronous baselines only: the simulator does it, the services never halt a site.
+    """
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Rebuild the head from the history, each stored step corrected by fresh local training.
+
+    All retained sites wait for it: only the simulator does it.
+    """
+
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """Train again from new initial weights without the subject; only the simulator does it."""
+
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class WaitForDeltas:
     """Let retained sites work: wait until `count` more versions exist."""
 
@@ -102,7 +149,11 @@ class Finished:
     """The method is through; the gate decides from here on."""
 
 
-Step: TypeAlias = AskTarget | PushPatch | Calibrate | WaitForDeltas | GiveUp | Finished
+ServedStep: TypeAlias = (
+    AskTarget | PushPatch | Calibrate | ComputePatch | WaitForDeltas | GiveUp | Finished
+)
+LabStep: TypeAlias = Overwrite | Synchronise | Replay | Retrain  # of methods with services=False
+Step: TypeAlias = ServedStep | LabStep
 
 
 @dataclass(frozen=True)
@@ -142,13 +193,22 @@ class PatchRefused:
 
 
 @dataclass(frozen=True)
+class LabStepDone:
+    """The simulator carried out a step of its own."""
+
+    version: int
+
+
+@dataclass(frozen=True)
 class DeltasArrived:
     """The wait is over."""
 
     version: int
 
 
-Outcome: TypeAlias = TargetAnswered | TargetSilent | PatchAdded | PatchRefused | DeltasArrived
+Outcome: TypeAlias = (
+    TargetAnswered | TargetSilent | PatchAdded | PatchRefused | DeltasArrived | LabStepDone
+)
 
 
 class Method(Protocol):

@@ -32,7 +32,7 @@ from letheon.imaging.records import Records
 from letheon.imaging.scores import record_losses, utility
 from letheon.imaging.sources.npz import NpzSource
 from letheon.servicekit.transfer import download
-from letheon.unlearning.evidence import ForgetStatistic, forget_statistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic, forget_statistic
 from letheon.v1 import federation_pb2
 
 LOOK_AGAIN_S = 0.5

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from letheon.errors import BadData
-from letheon.unlearning.evidence import ForgetStatistic, forget_statistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic, forget_statistic
 
 LOSSES = hnp.arrays(
     np.float64,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from letheon.unlearning.afu_ic_rebased import AfuIcRebased
-from letheon.unlearning.evidence import ForgetStatistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic
 from letheon.unlearning.gate import FORGETTING, Rules, SiteUtility, Verdict, judge
 
 Floats = npt.NDArray[np.float64]

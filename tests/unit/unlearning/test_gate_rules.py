@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from letheon.unlearning.afu_ic_rebased import AfuIcRebased
-from letheon.unlearning.evidence import ForgetStatistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic
 from letheon.unlearning.gate import (
     FORGETTING,
     Rules,
