@@ -1,0 +1,169 @@
+"""The study as a TOML file. `letheon simulate --config study.toml` runs it.
+
+    name = "core"
+    seeds = [0, 1, 2, 3, 4]
+    kinds = ["backdoored", "honest"]
+
+    [[images]]
+    name = "pneumonia"
+    file = "pneumoniamnist/pneumoniamnist.npz"
+
+    [[methods]]
+    label = "removal"
+    method = "removal"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from letheon.errors import BadConfig
+from letheon.federation.plan import Image, PlanDraft
+from letheon.imaging.records import Records
+from letheon.simulation.images import ImagesConfig
+from letheon.simulation.virtual_time import Distribution
+
+Kind = Literal["backdoored", "honest"]
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MethodConfig(_Section):
+    """One row of the tables: a method with its arguments."""
+
+    label: str = Field(min_length=1, pattern=r"^[a-z0-9_]+$")
+    method: str  # entry point of letheon.unlearning
+    arguments: dict[str, JsonValue] = {}
+    calibrate: bool = False
+    overwrites: bool = False  # as published: no epoch begins, the head is written over
+    kinds: tuple[Kind, ...] = ("backdoored", "honest")
+    guard: float | None = None  # strength of a guard along C_T; none: off
+    guard_time_to_live: Count = 40  # versions
+    refuse_old_epochs: bool = True  # false: an ablation
+
+
+class TimesConfig(_Section):
+    """How long local training takes, in virtual seconds."""
+
+    target: float = Field(default=2.0, gt=0)
+    others: tuple[float, ...] = (1.0, 1.5, 3.0, 10.0)  # dealt to the other sites by the seed
+    distribution: Distribution = "lognormal"
+    spread: float = Field(default=0.1, ge=0)
+    shape: float = Field(default=1.5, gt=0)
+    drop_out: float = Field(default=0.0, ge=0, lt=1)
+
+
+class PlantingConfig(_Section):
+    """Shares of the target's records."""
+
+    disclosed: float = Field(default=0.5, ge=0, le=1)
+    undisclosed: float = Field(default=0.25, ge=0, le=1)
+    canaries: float = Field(default=0.03, ge=0, le=0.5)
+
+    @model_validator(mode="after")
+    def _leave_room(self) -> PlantingConfig:
+        if self.disclosed + self.undisclosed > 1:
+            raise ValueError("disclosed and undisclosed together are at most 1")
+        return self
+
+
+class PlanConfig(_Section):
+    """The plan of the simulated federation; image and classes come from the data."""
+
+    model: dict[str, JsonValue] = {"plugin": "small_cnn", "arguments": {"width": 8}}
+    training: dict[str, JsonValue] = {}
+    strategy: dict[str, JsonValue] = {"plugin": "fedasync"}
+    gate: dict[str, JsonValue] = {}
+    erasure: dict[str, JsonValue] = {}
+    encoding: Literal["float32", "float16"] = "float32"
+
+    def draft(self, name: str, records: Records) -> PlanDraft:
+        """The plan for some records. Raises BadConfig."""
+        _, channels, height, width = records.images.shape
+        try:
+            return PlanDraft(
+                name=name,
+                classes=len(records.class_names),
+                image=Image(channels=channels, height=height, width=width),
+                model=self.model,
+                training=self.training,
+                strategy=self.strategy,
+                gate=self.gate,
+                erasure=self.erasure,
+                encoding=self.encoding,
+            )
+        except ValidationError as error:
+            raise BadConfig(f"the study's plan: {_first(error)}") from error
+
+
+class StudyConfig(_Section):
+    """A study: every combination of images, kind of target, share and seed is a unit."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    seeds: tuple[int, ...] = Field(min_length=1)
+    kinds: tuple[Kind, ...] = ("backdoored", "honest")
+    sites: Count = 5
+    alpha: float = Field(default=1.0, gt=0)
+    target_share: float = Field(default=0.2, gt=0, lt=1)
+    before: Count = 120  # accepted deltas until the request
+    after: Count = 160  # retained deltas from the request on
+    look_every: Count = 5  # retained deltas
+    snapshots: tuple[int, ...] = (60, 150)  # retained deltas at which evidence is gathered
+    images: tuple[ImagesConfig, ...] = Field(min_length=1)
+    methods: tuple[MethodConfig, ...] = ()
+    plan: PlanConfig = PlanConfig()
+    times: TimesConfig = TimesConfig()
+    planting: PlantingConfig = PlantingConfig()
+    measured_on: Literal["test", "validation"] = "test"  # validation: to choose settings with
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> StudyConfig:
+        if len({method.label for method in self.methods}) != len(self.methods):
+            raise ValueError("two methods have the same label")
+        if len({images.name for images in self.images}) != len(self.images):
+            raise ValueError("two images have the same name")
+        if max(self.snapshots, default=0) > self.after:
+            raise ValueError("a snapshot lies behind the end of a run (after)")
+        if self.sites < 2:
+            raise ValueError("a federation to erase from has at least 2 sites")
+        return self
+
+    def digest(self) -> str:
+        """SHA-256, hex, of what decides the numbers of one unit: all but seeds and lists."""
+        told = self.model_dump(mode="json", exclude={"seeds", "images", "methods", "kinds", "name"})
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def load_study(path: Path) -> StudyConfig:
+    """Raises BadConfig for a missing file, bad TOML, an unknown key or a wrong value."""
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise BadConfig(f"the study {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"the study {path} is no TOML: {error}") from error
+    return parse_study(content, origin=f"the study {path}")
+
+
+def parse_study(content: dict[str, Any], *, origin: str) -> StudyConfig:
+    """As `load_study`, of what the TOML holds."""
+    try:
+        return StudyConfig.model_validate(content)
+    except ValidationError as error:
+        raise BadConfig(f"{origin}: {_first(error)}") from error
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+    return f"{key}: {what}" if key else str(what)

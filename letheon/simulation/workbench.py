@@ -1,0 +1,144 @@
+"""The work that methods ask for, done on one machine: what agents and the calibrator do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from letheon.federation import arithmetic
+from letheon.federation.parameters import Vector
+from letheon.imaging.backdoor import Mark
+from letheon.imaging.records import Records
+from letheon.imaging.scores import utility
+from letheon.simulation.sites import Network, fresh_module
+from letheon.unlearning.ascent import ascend
+from letheon.unlearning.augmentations import augment
+from letheon.unlearning.calibration import CalibrationSettings, calibrate
+from letheon.unlearning.orthogonal_descent import descend_orthogonally
+from letheon.unlearning.server_rules import RULES
+
+TARGET_STEP_S = 0.125  # virtual seconds of one step at the target: 16 steps are one training
+SERVER_STEP_S = 0.005  # of one step beside the coordinator, whose machine is faster
+
+
+@dataclass(frozen=True)
+class Made:
+    """A change [d] of the weights it started from."""
+
+    change: Vector
+    steps: int
+    numbers: Mapping[str, float]
+
+
+class Workbench:
+    """Runs networks for a conductor."""
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        erased: Records,
+        calibration: Records,
+        audit: Records,
+        disclosed: Mark,
+    ) -> None:
+        self._network = network
+        self.erased = erased
+        self._calibration = calibration
+        self._audit = audit
+        self._disclosed = disclosed
+
+    def at_target(
+        self,
+        rule: str,
+        parameters: Mapping[str, Any],
+        start: Vector,
+        *,
+        last_local: Vector | None,
+        rows: Sequence[Vector],
+        seed: int,
+    ) -> Made:
+        """The target's part. `rows` [k, d] are other sites' last deltas: the laboratory's leave.
+
+        Raises BadConfig or BadData as the rules do, KeyError for a rule there is none of.
+        """
+        module = self._network.load(start)
+        factory = self._factory
+        match rule:
+            case "ascent":
+                told = ascend(
+                    module, self.erased, parameters, seed, factory, last_local=self._parts(last_local)
+                )
+            case "orthogonal_descent":
+                told = descend_orthogonally(module, self.erased, parameters, seed, rows)
+            case _:
+                raise KeyError(rule)
+        change = self._network.weights() - start
+        numbers = {"loss_before": told.loss_before, "loss_after": told.loss_after}
+        return Made(change, told.steps, numbers)
+
+    def calibrate(self, head: Vector, parameters: Mapping[str, Any], *, seed: int) -> Made:
+        """One round of invariance calibration. transform = "probe" is told the disclosed mark."""
+        told = dict(parameters)
+        transform = self._transform(told.pop("transform", "family"))
+        settings = CalibrationSettings(**told)
+        module = self._network.load(head)
+        outcome = calibrate(module, self._calibration.images, settings, seed, transform=transform)
+        numbers = {
+            "invariance_before": outcome.invariance_before,
+            "invariance_after": outcome.invariance_after,
+        }
+        return Made(self._network.weights() - head, outcome.steps, numbers)
+
+    def compute(self, rule: str, parameters: Mapping[str, Any], head: Vector, *, seed: int) -> Made:
+        """A patch computed beside the coordinator."""
+        module = self._network.load(head)
+        done = RULES[rule](module, self._calibration, parameters, seed, self._factory)
+        return Made(self._network.weights() - head, done.steps, done.numbers)
+
+    def accuracy(self, weights: Vector) -> float:
+        """On the calibrator's audit images."""
+        return utility(self._network.load(weights), self._audit).accuracy
+
+    def largest_scale(
+        self, head: Vector, patch: Vector, scales: Sequence[float], allowed_drop: float
+    ) -> float | None:
+        """The largest scale whose accuracy on the audit images drops by at most that much."""
+        before = self.accuracy(head)
+        for scale in sorted(scales, reverse=True):
+            if before - self.accuracy(head + patch * np.float32(scale)) <= allowed_drop:
+                return scale
+        return None
+
+    def initial(self, seed: int) -> Vector:
+        """Fresh random weights [d]."""
+        return self._network.initial(seed)
+
+    def _factory(self, seed: int) -> nn.Module:
+        return fresh_module(self._network.plan, seed)
+
+    def _parts(self, vector: Vector | None) -> Vector | None:
+        return vector
+
+    def _transform(
+        self, name: str
+    ) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
+        if name == "family":
+            return augment
+        return self._stamp
+
+    def _stamp(self, images: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
+        return torch.from_numpy(self._disclosed.stamp(images.numpy()))
+
+
+def capped(patch: Vector, limit: float) -> Vector:
+    """The patch, shortened to an L2 norm of `limit` where it is longer."""
+    length = arithmetic.norm(patch)
+    if length <= limit or length == 0.0:
+        return patch
+    return patch * np.float32(arithmetic.as_coefficient(limit / length))
