@@ -16,7 +16,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from letheon.unlearning.evidence.forgetting import FALSE_POSITIVE_RATE, ForgetStatistic
+from letheon.unlearning.evidence.forgetting import ForgetStatistic
+from letheon.unlearning.evidence.ranking import FALSE_POSITIVE_RATE
 
 CONTROL_Z = 3.09  # 99.9 % quantile of the normal distribution
 DROP_Z = 2.33  # 99 % quantile

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from letheon.unlearning.bounds import (
     CONTROL_Z,
@@ -23,7 +22,9 @@ from letheon.unlearning.bounds import (
     gap_of,
     true_positives,
 )
-from letheon.unlearning.evidence.forgetting import FALSE_POSITIVE_RATE, ForgetStatistic
+from letheon.unlearning.evidence.finding import Verdict as Verdict
+from letheon.unlearning.evidence.forgetting import ForgetStatistic
+from letheon.unlearning.evidence.ranking import FALSE_POSITIVE_RATE
 from letheon.unlearning.method import Offer
 
 ONE_SIDED = 1.645  # 95 % quantile of the normal distribution
@@ -32,14 +33,6 @@ FORGETTING = ("forget_auc", "forget_tpr", "forget_gap")
 CONTROLS_AT_LEAST = math.ceil(1 / FALSE_POSITIVE_RATE)  # fewer cannot resolve that rate
 
 Number = int | float | str | bool | None
-
-
-class Verdict(StrEnum):
-    """How a test, or the gate, ended."""
-
-    PASS = "pass"  # noqa: S105 (a verdict, no password)
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from letheon.errors import BadData
+from letheon.unlearning.evidence.ranking import Ranking
+from letheon.unlearning.evidence.resampling import INTERVAL, Floats, Units, units_of
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-
-FALSE_POSITIVE_RATE = 0.01
 _CONTROLS_PER_FALSE_POSITIVE = 100
-INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -46,14 +43,7 @@ class _Group:
 
     scores: Floats  # [n] -loss
     correct: Floats  # [n] 0 or 1
-    units: Integers  # [n] index of the patient (or of the record itself)
-    unit_count: int
-
-    def resample(self, rng: np.random.Generator) -> Floats:
-        """Weights [n]: how often each record is in one resample of the units."""
-        drawn = rng.integers(0, self.unit_count, self.unit_count)
-        weights: Floats = np.bincount(drawn, minlength=self.unit_count).astype(np.float64)
-        return weights[self.units]
+    units: Units
 
 
 def forget_statistic(
@@ -75,15 +65,15 @@ def forget_statistic(
     """
     erased = _group("erased", erased_losses, erased_correct, erased_patients)
     control = _group("control", control_losses, control_correct, control_patients)
-    ranks = _ranks(erased, control)
-    aucs, gaps = _bootstrap(erased, control, ranks, resamples, seed)
+    ranking = Ranking.of(erased.scores, control.scores)
+    aucs, gaps = _bootstrap(erased, control, ranking, resamples, seed)
     ones = (np.ones_like(erased.scores), np.ones_like(control.scores))
     auc_low, auc_high = np.percentile(aucs, INTERVAL)
     gap_low, gap_high = np.percentile(gaps, INTERVAL)
     return ForgetStatistic(
         erased_records=len(erased.scores),
         control_records=len(control.scores),
-        auc=_auc(*ranks, *ones),
+        auc=ranking.auc(*ones),
         auc_low=float(auc_low),
         auc_high=float(auc_high),
         tpr_at_1pct_fpr=_true_positive_rate(erased.scores, control.scores),
@@ -107,41 +97,13 @@ def _group(
         raise BadData(f"losses, correctness and patients of {name} differ in length", group=name)
     if not np.isfinite(scores).all():
         raise BadData(f"a loss of the {name} records is not finite", group=name)
-    if patients is None:
-        return _Group(scores, right, np.arange(scores.size), scores.size)
-    known, units = np.unique(np.asarray(patients), return_inverse=True)
-    return _Group(scores, right, units.astype(np.int64), len(known))
-
-
-def _ranks(
-    erased: _Group, control: _Group
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
-    """The place of each score among all distinct scores, for both groups, and their number."""
-    both = np.concatenate([erased.scores, control.scores])
-    levels, places = np.unique(both, return_inverse=True)
-    split = len(erased.scores)
-    return places[:split], places[split:], len(levels)
-
-
-def _auc(
-    erased: npt.NDArray[np.intp],
-    control: npt.NDArray[np.intp],
-    levels: int,
-    erased_weights: Floats,
-    control_weights: Floats,
-) -> float:
-    """Weighted probability that an erased record scores above a control record, ties half."""
-    above = np.bincount(erased, erased_weights, levels)
-    below = np.bincount(control, control_weights, levels)
-    lower = np.cumsum(below) - below
-    pairs = float(erased_weights.sum() * control_weights.sum())
-    return float(above @ (lower + 0.5 * below)) / pairs
+    return _Group(scores, right, units_of(patients, scores.size))
 
 
 def _bootstrap(
     erased: _Group,
     control: _Group,
-    ranks: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int],
+    ranking: Ranking,
     resamples: int,
     seed: int,
 ) -> tuple[Floats, Floats]:
@@ -151,8 +113,8 @@ def _bootstrap(
     rng = np.random.default_rng(seed)
     aucs, gaps = np.empty(resamples), np.empty(resamples)
     for index in range(resamples):
-        of_erased, of_control = erased.resample(rng), control.resample(rng)
-        aucs[index] = _auc(*ranks, of_erased, of_control)
+        of_erased, of_control = erased.units.resample(rng), control.units.resample(rng)
+        aucs[index] = ranking.auc(of_erased, of_control)
         gaps[index] = np.average(erased.correct, weights=of_erased) - np.average(
             control.correct, weights=of_control
         )
