@@ -2,9 +2,10 @@
 
     L(w) = KL( stopgrad p_w(x) || p_w(g(x)) ) + a * KL( p_head(x) || p_w(x) )
 
-The first term is that of AFU-IC (arXiv 2604.26809) with a family fixed beforehand instead of the
-attacker's own trigger. On its own it has a trivial optimum, a constant predictor; the second term
-anchors the clean predictions to those of the head at the start of the round.
+The first term is that of AFU-IC (arXiv 2604.26809) with a family g fixed beforehand instead of the
+attacker's own trigger, which only the laboratory may pass. On its own it has a trivial optimum, a
+constant predictor; the second term anchors the clean predictions to those of the head at the
+start of the round. The authors' code has no such term (a = 0).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from letheon.errors import BadConfig, BadData
-from letheon.unlearning.augmentations import augment
+from letheon.unlearning.augmentations import Transformation, augment
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +44,13 @@ class CalibrationSettings:
 
     def __post_init__(self) -> None:
         """Raises BadConfig for a value out of range."""
-        if min(self.learning_rate, self.clip_norm, self.anchor_weight) <= 0:
-            raise BadConfig("calibration: rate, clip norm and anchor weight are above 0")
-        if min(self.batch_size, self.epochs) < 1 or self.invariance_weight < 0:
-            raise BadConfig(
-                "calibration: batch size and epochs are at least 1, weights not below 0"
-            )
+        if min(self.learning_rate, self.clip_norm) <= 0:
+            raise BadConfig("calibration: rate and clip norm are above 0")
+        if min(self.batch_size, self.epochs) < 1:
+            raise BadConfig("calibration: batch size and epochs are at least 1")
+        weights = (self.invariance_weight, self.anchor_weight)
+        if min(weights) < 0 or max(weights) == 0:
+            raise BadConfig("calibration: no weight is below 0, and one is above")
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ def calibrate(
     images: npt.NDArray[np.float32],
     settings: CalibrationSettings,
     seed: int,
+    transform: Transformation = augment,
 ) -> CalibrationOutcome:
     """Runs one round in place on `images` [n, channels, height, width] in [0, 1].
 
-    Evaluation mode throughout: no dropout, no running statistics. Same weights, images and seed
-    give the same weights. Raises BadData without images, or if a loss is not finite.
+    `transform` is g: images and a generator to images of the same shape and range. Evaluation
+    mode throughout: no dropout, no running statistics. Same weights, images and seed give the
+    same weights. Raises BadData without images, or if a loss is not finite.
     """
     import torch
 
@@ -79,14 +83,14 @@ def calibrate(
     was_training = module.training
     module.eval()
     head = copy.deepcopy(module).requires_grad_(False)
-    before, _ = _measure(module, head, images, seed)
+    before, _ = _measure(module, head, images, seed, transform)
     optimiser = torch.optim.SGD(
         module.parameters(), lr=settings.learning_rate, momentum=settings.momentum
     )
     generator = torch.Generator().manual_seed(seed)
     steps = 0
     for batch in _batches(images, settings, generator):
-        loss = _loss(module, head, batch, augment(batch, generator), settings)
+        loss = _loss(module, head, batch, transform(batch, generator), settings)
         if not math.isfinite(float(loss.detach())):
             raise BadData("calibration diverged: the loss is not finite")
         optimiser.zero_grad(set_to_none=True)
@@ -94,7 +98,7 @@ def calibrate(
         torch.nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm)
         optimiser.step()
         steps += 1
-    after, anchor = _measure(module, head, images, seed)
+    after, anchor = _measure(module, head, images, seed, transform)
     module.train(was_training)
     return CalibrationOutcome(steps, before, after, anchor)
 
@@ -143,7 +147,11 @@ def _divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
 
 
 def _measure(
-    module: nn.Module, head: nn.Module, images: npt.NDArray[np.float32], seed: int
+    module: nn.Module,
+    head: nn.Module,
+    images: npt.NDArray[np.float32],
+    seed: int,
+    transform: Transformation,
 ) -> tuple[float, float]:
     """Both terms on the first images, transformed alike at every call with this seed."""
     import torch
@@ -154,7 +162,7 @@ def _measure(
     with torch.no_grad():
         for batch in torch.split(some, _CHECK_BATCH):
             clean = module(batch)
-            transformed = module(augment(batch, generator))
+            transformed = module(transform(batch, generator))
             invariance += float(_divergence(clean, transformed)) * len(batch)
             anchor += float(_divergence(head(batch), clean)) * len(batch)
     return invariance / len(some), anchor / len(some)

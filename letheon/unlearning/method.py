@@ -48,6 +48,8 @@ class Case:
     contribution_norm: float  # L2 norm of what the subject added to the head
     calibrate: bool  # the request asks for invariance calibration after the method
     seed: int
+    sites: int = 0  # that took part, the subject among them; only methods of the laboratory ask
+    laboratory: bool = False  # the simulator asks: methods with services=False are admitted
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class Calibrate:
     """One round of invariance calibration from the newest head, added as a patch."""
 
     round: int  # from 0
-    parameters: Mapping[str, Any]  # fields of `calibration.CalibrationSettings`
+    #: Fields of `calibration.CalibrationSettings`, and "transform": "family" (default), or "probe",
+    #: the attacker's own trigger, which only the simulator has.
+    parameters: Mapping[str, Any]
     allowed_drop: float  # of accuracy on the audit images, 0..1
 
 
@@ -219,8 +223,8 @@ class Method(Protocol):
     def begin(self, case: Case) -> State:
         """State before the first step.
 
-        Raises MethodRefused if the services refuse the method, LevelRefused if it cannot give
-        the level.
+        Raises MethodRefused if the services refuse the method and the case is not of the
+        laboratory, LevelRefused if it cannot give the level.
         """
         ...
 

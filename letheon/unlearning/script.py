@@ -34,7 +34,7 @@ class ScriptState(BaseModel):
 
 def check_admissible(offer: Offer, case: Case) -> None:
     """Raises MethodRefused or LevelRefused, saying what can be had instead."""
-    if not offer.services:
+    if not (offer.services or case.laboratory):
         raise MethodRefused(offer.why_not_services, method=offer.name)
     if case.level not in offer.levels:
         levels = ", ".join(sorted(offer.levels))
@@ -42,6 +42,17 @@ def check_admissible(offer: Offer, case: Case) -> None:
             f"method {offer.name} gives {levels}, not {case.level}",
             method=offer.name,
             level=case.level,
+        )
+
+
+def check_sites(offer: Offer, case: Case) -> None:
+    """Raises MethodRefused unless the case says how many sites took part; first as above."""
+    check_admissible(offer, case)
+    if case.sites < 2:
+        raise MethodRefused(
+            f"{offer.name} takes one model out of the mean of all: the case must say how many "
+            f"sites took part, at least 2, not {case.sites}",
+            method=offer.name,
         )
 
 

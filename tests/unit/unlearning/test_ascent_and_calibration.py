@@ -50,6 +50,11 @@ def module(trained):
     return copy.deepcopy(trained)
 
 
+def flat(module: nn.Module) -> np.ndarray:
+    """The weights as one vector [d]."""
+    return np.concatenate([array.ravel() for array in read_weights(module).values()])
+
+
 def distance(one, other) -> float:
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     return math.sqrt(sum(float((a - b).detach().double().square().sum()) for a, b in pairs))
@@ -80,6 +85,44 @@ def test_the_same_seed_gives_the_same_ascent(module, trained, records):
 
 def test_the_ascent_works_with_fewer_records_than_a_batch(module, records):
     assert ascend(module, records.select(range(3)), {"steps": 2}, 5, a_network).steps == 2
+
+
+def test_the_reference_mean_is_the_head_without_one_of_its_n_models(module, records):
+    head, local = flat(module), flat(a_network(9))
+    still = {"learning_rate": 1e-12, "steps": 1, "reference": "mean", "sites": 5}
+    ascend(module, records, still, 5, a_network, local)
+    np.testing.assert_allclose(flat(module), 5 / 4 * head - 1 / 4 * local, atol=1e-6)
+
+
+def test_the_ball_around_the_reference_mean_is_measured_from_it(module, records):
+    head, local = flat(module), flat(a_network(9))
+    wild = {"learning_rate": 0.5, "clip_norm": 100.0, "radius_divisor": 1e7}
+    ascend(module, records, {**wild, "reference": "mean", "sites": 3}, 5, a_network, local)
+    reference = 3 / 2 * head - 1 / 2 * local
+    squares = [np.square(reference - flat(a_network(5 + index))).sum() for index in range(10)]
+    radius = math.sqrt(np.mean(squares) / 1e7)
+    assert np.linalg.norm(flat(module) - reference) == pytest.approx(radius, rel=1e-3)
+
+
+def test_a_head_that_is_the_subjects_own_model_is_its_own_reference(module, records):
+    other = copy.deepcopy(module)
+    mean = {"steps": 3, "reference": "mean", "sites": 4}
+    assert ascend(module, records, mean, 5, a_network, flat(module)) == ascend(
+        other, records, {"steps": 3}, 5, a_network
+    )
+
+
+def test_a_mean_needs_the_last_local_model_and_a_second_site(module, records):
+    kept = flat(module)
+    with pytest.raises(BadConfig, match="last uploaded local model"):
+        ascend(module, records, {"reference": "mean", "sites": 5}, 5, a_network)
+    with pytest.raises(BadConfig, match="at least 2 sites"):
+        ascend(module, records, {"reference": "mean", "sites": 1}, 5, a_network, kept)
+    with pytest.raises(BadConfig, match="head or mean"):
+        ascend(module, records, {"reference": "median"}, 5, a_network)
+    with pytest.raises(BadData, match="shape"):
+        ascend(module, records, {"reference": "mean", "sites": 5}, 5, a_network, kept[1:])
+    np.testing.assert_array_equal(flat(module), kept)
 
 
 @pytest.mark.parametrize("parameters", [{"steps": 0}, {"speed": 1}, {"learning_rate": -1.0}])
@@ -115,6 +158,25 @@ def test_without_the_anchor_the_same_steps_stray_further_from_the_head(trained, 
         settings = CalibrationSettings(epochs=10, learning_rate=2e-2, anchor_weight=anchor)
         strayed[anchor] = calibrate(module, records.images, settings, 5).anchor_after
     assert strayed[5.0] < strayed[1e-6]
+
+
+def test_calibration_makes_the_model_ignore_the_transformation_it_is_given(module, records):
+    def stamped(images, generator):
+        marked = images.clone()
+        marked[..., -4:, -4:] = 1.0
+        return marked
+
+    settings = CalibrationSettings(epochs=8, learning_rate=1e-2, anchor_weight=0.0)
+    outcome = calibrate(module, records.images, settings, 5, stamped)
+    assert outcome.invariance_after < 0.5 * outcome.invariance_before
+
+
+@pytest.mark.parametrize(
+    "weights", [{"anchor_weight": -1.0}, {"invariance_weight": 0.0, "anchor_weight": 0.0}]
+)
+def test_calibration_needs_a_term_to_calibrate_with(weights):
+    with pytest.raises(BadConfig):
+        CalibrationSettings(**weights)
 
 
 def test_the_same_seed_gives_the_same_calibration(module, trained, records):
