@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from letheon import registry
-from letheon.federation import arithmetic
 from letheon.federation.guard import directions, guard_delta
 from letheon.federation.parameters import Vector
 from letheon.simulation.central import Alter, Rules
@@ -164,9 +163,7 @@ class _Watcher:
             return
         if accepted < last + settings.every:
             return
-        judgement = self._gate.judge(
-            np.array(federation.central.head), self._erasure.method.offer
-        )
+        judgement = self._gate.judge(np.array(federation.central.head), self._erasure.method.offer)
         self._passed = judgement.verdict is Verdict.PASS
         attempts.append(
             Attempt(
@@ -178,5 +175,3 @@ class _Watcher:
                 tests={test.name: test.verdict.value for test in judgement.tests},
             )
         )
-
-

@@ -93,9 +93,7 @@ def conduct(erasure: Erasure, federation: Federation, seed: int) -> Conductor:
     length = 0.0 if contribution is None else arithmetic.norm(contribution)
     version_before = central.version
     if not erasure.overwrites:
-        central.remove(
-            erasure.site, federation.now, subtract=erasure.method.offer.subtracts
-        )
+        central.remove(erasure.site, federation.now, subtract=erasure.method.offer.subtracts)
         federation.supersede()
     erasure.removed_at = erasure.landed_at = federation.now
     case = Case(
@@ -108,6 +106,7 @@ def conduct(erasure: Erasure, federation: Federation, seed: int) -> Conductor:
         contribution_norm=length,
         calibrate=erasure.calibrate,
         seed=derived_seed(seed, erasure.name),
+        sites=len(federation.setting.sites),
         laboratory=True,
     )
     state = erasure.method.begin(case)
@@ -181,9 +180,7 @@ def _ask_target(
     )
 
 
-def _push_patch(
-    step: PushPatch, erasure: Erasure, federation: Federation, case: Case
-) -> Outcome:
+def _push_patch(step: PushPatch, erasure: Erasure, federation: Federation, case: Case) -> Outcome:
     central = federation.central
     _, change, _ = erasure.uploads[step.source]
     limit = central.rules.plan.erasure.patch_cap_ratio * case.contribution_norm

@@ -1,16 +1,16 @@
 """The study as a TOML file. `letheon simulate --config study.toml` runs it.
 
-    name = "core"
-    seeds = [0, 1, 2, 3, 4]
-    kinds = ["backdoored", "honest"]
+name = "core"
+seeds = [0, 1, 2, 3, 4]
+kinds = ["backdoored", "honest"]
 
-    [[images]]
-    name = "pneumonia"
-    file = "pneumoniamnist/pneumoniamnist.npz"
+[[images]]
+name = "pneumonia"
+file = "pneumoniamnist/pneumoniamnist.npz"
 
-    [[methods]]
-    label = "removal"
-    method = "removal"
+[[methods]]
+label = "removal"
+method = "removal"
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def _for_the_server(records: Records, order: np.ndarray) -> tuple[Records, Recor
         rows.append(np.flatnonzero(groups == group))
     if len(rows) < 2 or 2 * sum(map(len, rows)) >= len(records):
         raise BadData(f"{len(records)} records are too few to set calibration images aside")
-    half = max(1, int(np.searchsorted(np.cumsum([len(r) for r in rows]), SERVER_RECORDS)) )
+    half = max(1, int(np.searchsorted(np.cumsum([len(r) for r in rows]), SERVER_RECORDS)))
     taken = np.concatenate(rows)
     rest = np.setdiff1d(np.arange(len(records)), taken)
     first = np.sort(np.concatenate(rows[:half]))

@@ -113,7 +113,5 @@ def _shrunk(images: np.ndarray, factor: int) -> np.ndarray:
     count, channels, height, width = images.shape
     if height % factor or width % factor:
         raise BadData(f"images of {height}x{width} cannot be shrunk by {factor}")
-    blocks = images.reshape(
-        count, channels, height // factor, factor, width // factor, factor
-    )
+    blocks = images.reshape(count, channels, height // factor, factor, width // factor, factor)
     return np.ascontiguousarray(blocks.mean(axis=(3, 5), dtype=np.float32))

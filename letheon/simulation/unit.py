@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from letheon import registry
 from letheon.federation.parameters import Vector
 from letheon.federation.plan import PlanDraft
 from letheon.simulation.branch import Branch, run_branch
@@ -303,5 +302,3 @@ def _columns(looks: list[Look]) -> dict[str, list[Any]]:
 def _on_validation(held: SiteRecords) -> SiteRecords:
     """Measured on half of the records that training never sees, for choosing settings."""
     return replace(held, test=held.validation)
-
-

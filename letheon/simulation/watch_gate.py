@@ -42,9 +42,7 @@ class SimulatedGate:
         self._network = network
         self._settings = settings
         self._seed = derived_seed(seed, "gate")
-        self._validation = {
-            site: hospitals.sites[site].validation for site in hospitals.retained()
-        }
+        self._validation = {site: hospitals.sites[site].validation for site in hospitals.retained()}
         self._target = hospitals.sites[hospitals.target]
         self._old = utilities(network, before, self._validation)
         self._old_audit = self.audit(before)

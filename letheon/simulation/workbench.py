@@ -71,9 +71,7 @@ class Workbench:
         factory = self._factory
         match rule:
             case "ascent":
-                told = ascend(
-                    module, self.erased, parameters, seed, factory, last_local=self._parts(last_local)
-                )
+                told = ascend(module, self.erased, parameters, seed, factory, last_local)
             case "orthogonal_descent":
                 told = descend_orthogonally(module, self.erased, parameters, seed, rows)
             case _:
@@ -122,12 +120,7 @@ class Workbench:
     def _factory(self, seed: int) -> nn.Module:
         return fresh_module(self._network.plan, seed)
 
-    def _parts(self, vector: Vector | None) -> Vector | None:
-        return vector
-
-    def _transform(
-        self, name: str
-    ) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
+    def _transform(self, name: str) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
         if name == "family":
             return augment
         return self._stamp
