@@ -5,7 +5,8 @@ import pytest
 
 MODULES = [
     "method", "script", "removal", "afu_ic", "afu_ic_rebased", "evidence", "gate", "certificate",
-    "statement", "ascent", "calibration", "augmentations",
+    "statement", "ascent", "calibration", "augmentations", "leave", "retrain", "pga",
+    "removal_distilled", "weight_negation", "server_rules", "distillation", "negation",
 ]  # fmt: skip
 
 
