@@ -7,6 +7,7 @@ MODULES = [
     "method", "script", "removal", "afu_ic", "afu_ic_rebased", "evidence", "gate", "certificate",
     "statement", "ascent", "calibration", "augmentations", "leave", "retrain", "pga",
     "removal_distilled", "weight_negation", "server_rules", "distillation", "negation",
+    "orthogonal_descent", "fedosd", "batches", "federaser", "patient_swap",
 ]  # fmt: skip
 
 
