@@ -170,9 +170,7 @@ def _split_test(records: Records, seed: int) -> tuple[Records, Records]:
 def _target_class(pool: Records, seed: int) -> int:
     """A class that is neither the largest nor rare: its base rate leaves room for a backdoor."""
     counts = np.bincount(pool.labels, minlength=len(pool.class_names))
-    usable = [
-        int(k) for k in np.flatnonzero(counts >= 0.05 * len(pool)) if k != counts.argmax()
-    ]
+    usable = [int(k) for k in np.flatnonzero(counts >= 0.05 * len(pool)) if k != counts.argmax()]
     choices = usable or [int(counts.argmin())]
     return choices[derived_seed(seed, "target class") % len(choices)]
 

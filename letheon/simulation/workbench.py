@@ -16,10 +16,10 @@ from letheon.imaging.backdoor import Mark
 from letheon.imaging.records import Records
 from letheon.imaging.scores import utility
 from letheon.simulation.sites import Network, fresh_module
-from letheon.unlearning.ascent import ascend
+from letheon.unlearning.ascent import AscentOutcome, ascend
 from letheon.unlearning.augmentations import augment
 from letheon.unlearning.calibration import CalibrationSettings, calibrate
-from letheon.unlearning.orthogonal_descent import descend_orthogonally
+from letheon.unlearning.orthogonal_descent import OrthogonalOutcome, descend_orthogonally
 from letheon.unlearning.recombination import read_settings, recombine
 from letheon.unlearning.server_rules import find_rule
 
@@ -70,11 +70,14 @@ class Workbench:
         """
         module = self._network.load(start)
         factory = self._factory
+        told: AscentOutcome | OrthogonalOutcome
         match rule:
             case "ascent":
                 told = ascend(module, self.erased, parameters, seed, factory, last_local)
             case "orthogonal_descent":
-                told = descend_orthogonally(module, self.erased, parameters, seed, rows)
+                told = descend_orthogonally(
+                    module, self.erased, parameters, seed, _stacked(rows, start)
+                )
             case _:
                 raise KeyError(rule)
         change = self._network.weights() - start
@@ -138,6 +141,11 @@ class Workbench:
 
     def _stamp(self, images: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
         return torch.from_numpy(self._disclosed.stamp(images.numpy()))
+
+
+def _stacked(rows: Sequence[Vector], like: Vector) -> Vector:
+    """[k, d], also for k = 0."""
+    return np.stack(rows) if rows else np.empty((0, like.size), dtype=np.float32)
 
 
 def capped(patch: Vector, limit: float) -> Vector:

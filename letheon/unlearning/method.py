@@ -169,14 +169,7 @@ class Finished:
 
 
 ServedStep: TypeAlias = (
-    AskTarget
-    | PushPatch
-    | Calibrate
-    | ComputePatch
-    | Recombine
-    | WaitForDeltas
-    | GiveUp
-    | Finished
+    AskTarget | PushPatch | Calibrate | ComputePatch | Recombine | WaitForDeltas | GiveUp | Finished
 )
 LabStep: TypeAlias = Overwrite | Synchronise | Replay | Retrain  # of methods with services=False
 Step: TypeAlias = ServedStep | LabStep
