@@ -16,8 +16,8 @@ from letheon.federation import arithmetic
 from letheon.federation.ledger import EntryKind
 from letheon.federation.parameters import Vector
 from letheon.simulation.federation import Federation
-from letheon.simulation.virtual_time import derived_seed
 from letheon.simulation.history import retained_parts
+from letheon.simulation.virtual_time import derived_seed
 from letheon.simulation.workbench import SERVER_STEP_S, TARGET_STEP_S, Made, Workbench, capped
 from letheon.unlearning.method import (
     AskTarget,
