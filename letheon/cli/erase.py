@@ -93,6 +93,8 @@ def request(
     with connect(coordinator) as remote:
         erasure = remote.erasures.RequestErasure(message)
         if watch_it:
+            if output is Format.TABLE:
+                _say_caveats(erasure_document(erasure))
             _follow(remote, erasure.name, output)
             return
     document = erasure_document(erasure)
@@ -208,6 +210,10 @@ def _print_erasure(row: Fields) -> None:
         f"Erasure {row['id']}",
         {key.replace("_", " "): str(row[key]) for key in shown if row[key] is not None},
     )
+    _say_caveats(row)
+
+
+def _say_caveats(row: Fields) -> None:
     caveats = row["caveats"]
     if isinstance(caveats, list) and caveats:
         say("What this erasure cannot show:")

@@ -109,7 +109,14 @@ def test_caveats_are_shown_when_a_request_is_filed_and_later(
 ) -> None:
     caveat = "sites/site-3 holds 7 control records"
     coordinator.stages = [an_erasure(caveats=[caveat], level_admitted=erasures_pb2.L0)]
-    for words in (["request", "--site", "site-3"], ["show", "e1"]):
+    coordinator.stages.append(
+        an_erasure(Erasure.CERTIFIED, caveats=[caveat], level_admitted=erasures_pb2.L0)
+    )
+    for words in (
+        ["request", "--site", "site-3"],
+        ["request", "--site", "site-3", "--watch"],
+        ["show", "e1"],
+    ):
         shown = letheon("erase", *words).stdout
         assert "What this erasure cannot show:" in shown
         assert f"- {caveat}." in shown

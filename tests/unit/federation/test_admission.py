@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from letheon.errors import ContributionNotSubtractable, LevelRefused, MethodRefused
 from letheon.federation.admission import (
-    CONTROLS_FOR_TPR,
     LEVELS,
     NEEDS_TARGET,
     Admission,
@@ -15,6 +14,7 @@ from letheon.federation.admission import (
     admit,
     appraise,
 )
+from letheon.federation.caveats import CONTROLS_FOR_TPR
 from letheon.unlearning import gate
 from letheon.unlearning.afu_ic import AfuIc
 from letheon.unlearning.afu_ic_rebased import AfuIcRebased
