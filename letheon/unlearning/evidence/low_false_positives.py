@@ -15,6 +15,7 @@ import numpy.typing as npt
 from letheon.errors import BadData
 from letheon.unlearning.bounds import Interval
 from letheon.unlearning.evidence.finding import Finding
+from letheon.unlearning.evidence.quantiles import beta_quantile
 from letheon.unlearning.evidence.ranking import FALSE_POSITIVE_RATE, Ranking
 from letheon.unlearning.evidence.resampling import units_of
 from letheon.unlearning.evidence.residue import judge_residue
@@ -66,11 +67,9 @@ def low_false_positives(
 
 def clopper_pearson(share: float, records: int) -> tuple[float, float]:
     """Exact 95 % interval of a share of n records, by quantiles of the beta distribution."""
-    from scipy import stats
-
     hits = share * records
-    low = float(stats.beta.ppf(0.025, hits, records - hits + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(0.975, hits + 1, records - hits)) if hits < records else 1.0
+    low = beta_quantile(0.025, hits, records - hits + 1) if hits > 0 else 0.0
+    high = beta_quantile(0.975, hits + 1, records - hits) if hits < records else 1.0
     return low, high
 
 
