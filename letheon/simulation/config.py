@@ -117,6 +117,7 @@ class StudyConfig(_Section):
     target_share: float = Field(default=0.2, gt=0, lt=1)
     before: Count = 120  # accepted deltas until the request
     after: Count = 160  # retained deltas from the request on
+    after_honest: Count | None = None  # of an honest target, whose bars end sooner
     look_every: Count = 5  # retained deltas
     snapshots: tuple[int, ...] = (60, 150)  # retained deltas at which evidence is gathered
     images: tuple[ImagesConfig, ...] = Field(min_length=1)
@@ -137,6 +138,14 @@ class StudyConfig(_Section):
         if self.sites < 2:
             raise ValueError("a federation to erase from has at least 2 sites")
         return self
+
+    def window(self, kind: Kind) -> int:
+        """Retained deltas from the request on."""
+        return self.after_honest or self.after if kind == "honest" else self.after
+
+    def moments(self, kind: Kind) -> tuple[int, ...]:
+        """The snapshots that lie in the window."""
+        return tuple(moment for moment in self.snapshots if moment <= self.window(kind))
 
     def digest(self) -> str:
         """SHA-256, hex, of what decides the numbers of one unit: all but seeds and lists."""

@@ -213,7 +213,8 @@ class UnitRun:
         setting = self.setting(without_target=True, seed=other)
         federation = Federation.begin(setting, Central.begin(self.rules(), initial))
         offset = before.accepted(without=self.hospitals.target)
-        due = {offset + count: count for count in self._study.snapshots}
+        study, kind = self._study, self._unit.kind
+        due = {offset + count: count for count in study.moments(kind)}
         looks: list[Look] = []
         kept: dict[str, Vector] = {}
 
@@ -221,9 +222,7 @@ class UnitRun:
             accepted = now.accepted()
             if accepted in due and str(due[accepted]) not in kept:
                 kept[str(due[accepted])] = np.array(now.central.head)
-            if accepted % self._study.look_every == 0 and (
-                not looks or looks[-1].accepted < accepted
-            ):
+            if accepted % study.look_every == 0 and (not looks or looks[-1].accepted < accepted):
                 looks.append(
                     self.lens.look(
                         now.central.head,
@@ -233,7 +232,7 @@ class UnitRun:
                     )
                 )
 
-        train(federation, lambda f: f.accepted() >= offset + self._study.after, watch)
+        train(federation, lambda f: f.accepted() >= offset + study.window(kind), watch)
         self._keep(label, kept)
         self.result["runs"][label] = {"looks": _columns(looks)}
         self._write()
@@ -259,7 +258,12 @@ class UnitRun:
     def _erase(self, method: MethodConfig, before: Federation) -> None:
         first, second = (self._kept(label) for label in RETRAININGS)
         branch: Branch = run_branch(
-            self, before, method, study=self._study, seed=derived_seed(self._unit.seed, "erase")
+            self,
+            before,
+            method,
+            study=self._study,
+            kind=self._unit.kind,
+            seed=derived_seed(self._unit.seed, "erase"),
         )
         self._keep(method.label, branch.kept)
         self.result["runs"][method.label] = {
