@@ -223,7 +223,9 @@ def test_a_negation_that_is_refused_fails_the_erasure(bench):
     assert "no convolution" in world.erasure.failure
 
 
-@pytest.mark.parametrize("method", ["afu_ic", "pga", "leave", "retrain"])
+@pytest.mark.parametrize(
+    "method", ["afu_ic", "pga", "leave", "retrain", "fedosd", "federaser", "patient_swap"]
+)
 def test_a_method_of_the_laboratory_fails_with_its_sentence_and_changes_nothing(bench, method):
     world = ScriptedCoordinator(method)
     assert isinstance(bench(world).run(), Failed)
