@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from letheon.errors import BadConfig
 from letheon.simulation.task import Event, Failed, Task, perform
 
 
-def run_units_on_ray(tasks: Sequence[Task], address: str) -> Iterator[Event]:
+def run_units_on_ray(tasks: Sequence[Task], address: str) -> Generator[Event, None, None]:
     """As `pool.run_units`; a unit's news arrive when it ends.
 
     `out` and `data` of the tasks must be the same folders on every machine. `address` is what

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -17,12 +17,10 @@ from pathlib import Path
 from letheon.simulation.task import Event, Failed, Task, perform
 
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
-_ONE_THREAD = {
-    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-def run_units(tasks: Sequence[Task], workers: int) -> Iterator[Event]:
+def run_units(tasks: Sequence[Task], workers: int) -> Generator[Event, None, None]:
     """Carries the tasks out, at most `workers` at once, each worker with one thread.
 
     A worker that dies loses its unit's present branch and nothing else: the unit is told as
@@ -58,9 +56,9 @@ class _Pool:
     def events(self) -> Iterator[Event]:
         """Until no task is left."""
         while self._hand_out():
-            links = {worker.link: worker for worker in self._workers}
-            for link in wait(list(links)):
-                worker = links[link]  # type: ignore[index] - what was waited for
+            links: dict[object, _Worker] = {worker.link: worker for worker in self._workers}
+            for link in wait([worker.link for worker in self._workers]):
+                worker = links[link]
                 event = self._heard(worker)
                 if event is not None:
                     yield event

@@ -74,9 +74,9 @@ def perform(task: Task, tell: Callable[[Event], None]) -> None:
 
 
 def _carry_out(task: Task, report: Callable[[str], None]) -> None:
-    import torch  # noqa: PLC0415 - whoever hands tasks out needs no network library
+    import torch  # here: whoever hands tasks out needs no network library
 
-    from letheon.simulation.unit import UnitRun  # noqa: PLC0415
+    from letheon.simulation.unit import UnitRun
 
     # One thread: sums are then the same on every machine with as many workers as it likes.
     torch.set_num_threads(1)
