@@ -118,7 +118,9 @@ class StudyConfig(_Section):
     before: Count = 120  # accepted deltas until the request
     after: Count = 160  # retained deltas from the request on
     look_every: Count = 5  # retained deltas
-    snapshots: tuple[int, ...] = (60, 150)  # retained deltas at which evidence is gathered
+    snapshots: tuple[int, ...] = Field(
+        default=(60, 150), min_length=1
+    )  # retained deltas at which evidence is gathered
     images: tuple[ImagesConfig, ...] = Field(min_length=1)
     methods: tuple[MethodConfig, ...] = ()
     plan: PlanConfig = PlanConfig()
