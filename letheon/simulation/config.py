@@ -118,9 +118,8 @@ class StudyConfig(_Section):
     before: Count = 120  # accepted deltas until the request
     after: Count = 160  # retained deltas from the request on
     look_every: Count = 5  # retained deltas
-    snapshots: tuple[int, ...] = Field(
-        default=(60, 150), min_length=1
-    )  # retained deltas at which evidence is gathered
+    # Retained deltas at which evidence is gathered.
+    snapshots: tuple[int, ...] = Field(default=(60, 150), min_length=1)
     images: tuple[ImagesConfig, ...] = Field(min_length=1)
     methods: tuple[MethodConfig, ...] = ()
     plan: PlanConfig = PlanConfig()
