@@ -20,7 +20,7 @@ from letheon.federation.parameters import Vector
 from letheon.federation.plan import PlanDraft
 from letheon.simulation.branch import Branch, run_branch
 from letheon.simulation.central import Central, Rules
-from letheon.simulation.config import MethodConfig, StudyConfig
+from letheon.simulation.config import RETRAININGS, TRAINING, MethodConfig, StudyConfig
 from letheon.simulation.evidence_at import Laboratory
 from letheon.simulation.federation import Federation, Setting
 from letheon.simulation.hospitals import Hospitals, Planting, deal
@@ -29,7 +29,7 @@ from letheon.simulation.measure import Lens, Look
 from letheon.simulation.running import train
 from letheon.simulation.saved_state import load_state, save_state
 from letheon.simulation.sites import Network, SiteRecords, TorchTrainer
-from letheon.simulation.units import FORMAT, RETRAININGS, TRAINING, Unit, state_folder
+from letheon.simulation.units import FORMAT, Unit, state_folder
 from letheon.simulation.virtual_time import TrainingTimes, derived_seed
 from letheon.simulation.workbench import Workbench
 

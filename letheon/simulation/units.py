@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from letheon.simulation.config import Kind, StudyConfig
+from letheon.simulation.config import RETRAININGS, TRAINING, Kind, StudyConfig
 from letheon.simulation.images import ImagesConfig
 
 FORMAT = "letheon-study-unit/1"
-TRAINING = "training"  # the branch that all others begin at
-RETRAININGS = ("retrain", "retrain_again")
 
 
 @dataclass(frozen=True)

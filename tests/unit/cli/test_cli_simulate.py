@@ -62,6 +62,8 @@ def test_a_dry_run_sees_what_a_stopped_run_has_done(folder: Path) -> None:
         ("width = 4", "width = 5", ["width", "multiple of 4"]),
         ('"bars.npz"', '"bones.npz"', ["'bars'", "bones.npz", "LETHEON_DATA"]),
         ("sites = 3", "hospitals = 3", ["hospitals", "unknown key"]),
+        ('"leave"\nmethod', '"retrain"\nmethod', ["'retrain'", "reference"]),
+        ('name = "bars"', 'name = "../bars"', ["images.0.name"]),
         ("snapshots = [2, 4]", "snapshots = []", ["snapshots"]),
         ("before = 4", "before = ", ["no TOML"]),
     ],
