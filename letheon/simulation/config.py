@@ -34,6 +34,10 @@ Kind = Literal["backdoored", "honest"]
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
+TRAINING = "training"  # the branch that all others begin at
+RETRAININGS = ("retrain", "retrain_again")  # the references
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -111,7 +115,7 @@ class StudyConfig(_Section):
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     seeds: tuple[int, ...] = Field(min_length=1)
-    kinds: tuple[Kind, ...] = ("backdoored", "honest")
+    kinds: tuple[Kind, ...] = Field(default=("backdoored", "honest"), min_length=1)
     sites: Count = 5
     alpha: float = Field(default=1.0, gt=0)
     target_share: float = Field(default=0.2, gt=0, lt=1)
@@ -119,7 +123,8 @@ class StudyConfig(_Section):
     after: Count = 160  # retained deltas from the request on
     after_honest: Count | None = None  # of an honest target, whose bars end sooner
     look_every: Count = 5  # retained deltas
-    snapshots: tuple[int, ...] = (60, 150)  # retained deltas at which evidence is gathered
+    # Retained deltas at which evidence is gathered.
+    snapshots: tuple[int, ...] = Field(default=(60, 150), min_length=1)
     images: tuple[ImagesConfig, ...] = Field(min_length=1)
     methods: tuple[MethodConfig, ...] = ()
     plan: PlanConfig = PlanConfig()
@@ -131,6 +136,9 @@ class StudyConfig(_Section):
     def _fit_together(self) -> StudyConfig:
         if len({method.label for method in self.methods}) != len(self.methods):
             raise ValueError("two methods have the same label")
+        for method in self.methods:
+            if method.label in (TRAINING, *RETRAININGS):
+                raise ValueError(f"the label {method.label!r} is that of a reference")
         if len({images.name for images in self.images}) != len(self.images):
             raise ValueError("two images have the same name")
         if max(self.snapshots, default=0) > self.after:

@@ -22,7 +22,7 @@ class ImagesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1)
+    name: str = Field(pattern=r"^[a-z0-9_]+$")  # part of a file name
     file: str  # an .npz; relative to the data folder
     patient_key: str | None = None  # array of patients; none: the usual names are looked for
     records_are_patients: bool = False  # every record by itself, whatever the file says
