@@ -80,6 +80,10 @@ protos: $(BIN)/python ## regenerate letheon/v1 from protos/; CHECK=1 fails if th
 bench-recovery: $(BIN)/python ## seconds from kill -9 to serving: 100 MB model, 1,000 retained entries
 	@$(ROOM) python benchmarks/recovery.py
 
+.PHONY: bench-straggler
+bench-straggler: $(BIN)/python ## an erasure beside a 10x straggler, asynchronous against synchronous rounds (DATA=folder, SEEDS="0 1")
+	@$(ROOM) python benchmarks/straggler.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS))
+
 ##@ Running
 
 .PHONY: demo

@@ -241,7 +241,7 @@ class Rejected:
 
 
 class Laboratory(Protocol):
-    """The only part that runs a network: patch checks and calibration."""
+    """The only part that runs a network: patch checks, calibration and computed patches."""
 
     def try_patch(
         self, head: Vector, patch: Vector, scales: Sequence[float], allowed_drop: float
@@ -259,4 +259,20 @@ class Laboratory(Protocol):
         allowed_drop: float,
     ) -> Trial | Rejected:
         """One round of invariance calibration from `head`, its change capped to `cap_norm`."""
+        ...
+
+    def compute_patch(
+        self,
+        head: Vector,
+        rule: str,
+        parameters: Mapping[str, Any],
+        *,
+        seed: int,
+        allowed_drop: float | None,
+    ) -> Trial | Rejected:
+        """The patch that a rule of `letheon.unlearning.server_rules` makes from `head`.
+
+        Rejected if accuracy on the audit images drops by more than `allowed_drop`; None: measured
+        only. Raises BadConfig for an unknown rule or parameters it does not take.
+        """
         ...

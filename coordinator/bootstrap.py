@@ -29,6 +29,7 @@ from coordinator.services.export_model import ExportModel
 from coordinator.services.hold_leadership import HoldLeadership
 from coordinator.services.maintenance import Maintenance
 from coordinator.services.rebuild_model import RebuildModel
+from coordinator.services.rounds import CloseRound
 from coordinator.services.sweep_leftovers import sweep_uploads
 from coordinator.training_wiring import Service, training_services
 from letheon.errors import BadConfig, LetheonError, RestoreIncomplete
@@ -224,6 +225,7 @@ def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
     )
     return Maintenance(
         {
+            **_rounds(core),
             "serving": serving,
             "checkpoint": core.derived.checkpoint_if_due,
             "fold": core.derived.fold_if_due,
@@ -242,6 +244,12 @@ def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
         core.clock,
         every_s=config.upkeep.every_seconds,
     )
+
+
+def _rounds(core: Core) -> dict[str, Callable[[], object]]:
+    if not core.strategy.synchronous:
+        return {}
+    return {"round": CloseRound(core.rounds, core.store, core.live)}
 
 
 def reading_services(core: Core) -> list[Service]:

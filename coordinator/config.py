@@ -84,6 +84,14 @@ class Polling(Section):
     jitter: float = Field(default=0.25, ge=0, lt=1, description="share of the delay, either way")
 
 
+class Rounds(Section):
+    """Whom a synchronous strategy (`fedavg`) waits for."""
+
+    patience_seconds: float = Field(
+        default=60.0, gt=0, description="a site silent for longer is left out of the round"
+    )
+
+
 class Claims(Section):
     """Leases of calibrators."""
 
@@ -114,6 +122,7 @@ class CoordinatorConfig(Section):
     retention: Retention = Retention()
     tombstones: Tombstones = Tombstones()
     polling: Polling = Polling()
+    rounds: Rounds = Rounds()
     claims: Claims = Claims()
 
     @model_validator(mode="after")

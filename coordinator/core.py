@@ -14,6 +14,7 @@ from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.payloads_in_flight import PayloadsInFlight
 from coordinator.services.presence import Presence
+from coordinator.services.rounds import Rounds
 from coordinator.services.sweep_leftovers import SweepOrphans
 from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.verify_ledger import VerifyLedger
@@ -37,6 +38,7 @@ class Core:
     verify_ledger: VerifyLedger
     orphans: SweepOrphans
     presence: Presence
+    rounds: Rounds
     slots: TransferSlots
     in_flight: PayloadsInFlight
     tombstones: KeepTombstones

@@ -6,6 +6,7 @@ With `coordinator.bootstrap` the only file naming concrete adapters.
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,7 @@ from coordinator.services.model_files import ModelFiles
 from coordinator.services.payloads_in_flight import PayloadsInFlight
 from coordinator.services.presence import Presence
 from coordinator.services.receive_upload import FINAL
+from coordinator.services.rounds import Rounds
 from coordinator.services.sweep_leftovers import SweepOrphans
 from coordinator.services.transfer_slots import TransferSlots
 from coordinator.services.unfolded_terms import UnfoldedTerms
@@ -85,13 +87,14 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
     size = plan.parameters.size
     check_integrity(store, blobs, size=size)
     live = LiveModel(store, blobs, metrics, clock, size=size)
-    presence = Presence()
+    presence, strategy = Presence(), plan.build_strategy()
+    patience = timedelta(seconds=config.rounds.patience_seconds)
     return Core(
         store=store,
         blobs=blobs,
         staging=staging,
         plan=plan,
-        strategy=plan.build_strategy(),
+        strategy=strategy,
         live=live,
         files=ModelFiles(
             store,
@@ -117,6 +120,7 @@ def build_core(config: CoordinatorConfig, store: SqlStore, clock: Clock) -> Core
         verify_ledger=VerifyLedger(store, blobs, live, size=size),
         orphans=orphans,
         presence=presence,
+        rounds=Rounds(strategy, presence, clock, patience),
         slots=_slots(limits),
         tombstones=KeepTombstones(_open_tombstones(config), store, clock),
         in_flight=in_flight,

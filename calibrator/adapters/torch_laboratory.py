@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from calibrator.adapters.unequipped_laboratory import NO_AUDIT, NO_CALIBRATION
 from calibrator.ports import Rejected, Trial
 from calibrator.services.images import Images
-from letheon.errors import BadConfig
+from letheon.errors import MethodRefused
 from letheon.federation import arithmetic
 from letheon.federation.parameters import Vector, flatten, unflatten
 from letheon.federation.plan import Plan
@@ -20,7 +21,13 @@ from letheon.imaging.models.model import ImageSpec
 from letheon.imaging.models.weights import initialise, read_weights, write_weights
 from letheon.imaging.records import Records
 from letheon.imaging.scores import utility
-from letheon.unlearning.calibration import CalibrationSettings, calibrate
+from letheon.unlearning.calibration import FAMILY_TRANSFORM, calibrate, read_parameters
+from letheon.unlearning.server_rules import find_rule
+
+NO_PROBE = (
+    "a calibration with transform probe needs the attacker's own trigger, which no calibrator "
+    "has: take transform family"
+)
 
 
 class TorchLaboratory:
@@ -31,9 +38,9 @@ class TorchLaboratory:
         torch.set_num_threads(threads)
         spec = ImageSpec(plan.image.channels, plan.image.height, plan.image.width)
         self._layout = plan.parameters
-        self._module = initialise(
-            plan.model.plugin, plan.model.arguments, spec, plan.classes, seed=0
-        )
+        model = plan.model
+        self._initial = partial(initialise, model.plugin, model.arguments, spec, plan.classes)
+        self._module = self._initial(0)
         self._images = images
         self._lock = Lock()
 
@@ -71,7 +78,9 @@ class TorchLaboratory:
         calibration, audit = self._images.calibration, self._images.audit
         if calibration is None or audit is None:
             return Rejected(NO_CALIBRATION, unequipped=True)
-        settings = _settings(parameters)
+        settings, transform = read_parameters(parameters)
+        if transform != FAMILY_TRANSFORM:
+            raise MethodRefused(NO_PROBE)
         with self._lock:
             self._load(head)
             outcome = calibrate(self._module, calibration.images, settings, seed)
@@ -82,16 +91,37 @@ class TorchLaboratory:
             before = self._accuracy(head, audit)
             after = self._accuracy(head + change, audit)
         if before - after > allowed_drop:
-            return Rejected(
-                f"the round costs too much accuracy on the audit images: {before:.3f} before, "
-                f"{after:.3f} after; allowed drop {allowed_drop:.3f}"
-            )
+            return Rejected(_too_costly("the round", before, after, allowed_drop))
         numbers = {
             "invariance_before": outcome.invariance_before,
             "invariance_after": outcome.invariance_after,
             "anchor_after": outcome.anchor_after,
         }
         return Trial(change, scale, before, after, numbers)
+
+    def compute_patch(
+        self,
+        head: Vector,
+        rule: str,
+        parameters: Mapping[str, Any],
+        *,
+        seed: int,
+        allowed_drop: float | None,
+    ) -> Trial | Rejected:
+        """What the rule changes `head` by, whole, with its accuracy before and after."""
+        calibration, audit = self._images.calibration, self._images.audit
+        if calibration is None or audit is None:
+            return Rejected(NO_CALIBRATION, unequipped=True)
+        work = find_rule(rule)
+        with self._lock:
+            self._load(head)
+            numbers = work(self._module, calibration, parameters, seed, self._initial)
+            change = flatten(read_weights(self._module), self._layout) - head
+            before = self._accuracy(head, audit)
+            after = self._accuracy(head + change, audit)
+        if allowed_drop is not None and before - after > allowed_drop:
+            return Rejected(_too_costly(f"the patch of rule {rule}", before, after, allowed_drop))
+        return Trial(change, 1.0, before, after, numbers)
 
     def _load(self, weights: Vector) -> None:
         write_weights(self._module, unflatten(weights, self._layout))
@@ -101,8 +131,8 @@ class TorchLaboratory:
         return utility(self._module, records).accuracy
 
 
-def _settings(parameters: Mapping[str, Any]) -> CalibrationSettings:
-    try:
-        return CalibrationSettings(**parameters)
-    except TypeError as error:
-        raise BadConfig(f"calibration parameters: {error}") from error
+def _too_costly(what: str, before: float, after: float, allowed_drop: float) -> str:
+    return (
+        f"{what} costs too much accuracy on the audit images: {before:.3f} before, "
+        f"{after:.3f} after; allowed drop {allowed_drop:.3f}"
+    )

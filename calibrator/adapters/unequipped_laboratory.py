@@ -41,3 +41,15 @@ class UnequippedLaboratory:
     ) -> Trial | Rejected:
         """Always rejected."""
         return Rejected(NO_CALIBRATION, unequipped=True)
+
+    def compute_patch(
+        self,
+        head: Vector,  # noqa: ARG002
+        rule: str,  # noqa: ARG002
+        parameters: Mapping[str, Any],  # noqa: ARG002
+        *,
+        seed: int,  # noqa: ARG002
+        allowed_drop: float | None,  # noqa: ARG002
+    ) -> Trial | Rejected:
+        """Always rejected."""
+        return Rejected(NO_CALIBRATION, unequipped=True)

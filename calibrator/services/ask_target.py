@@ -11,11 +11,15 @@ from calibrator.services.job import Job, Moved, Waiting, Workshop
 from letheon.names import erasure_id
 from letheon.unlearning.method import AskTarget, TargetAnswered, TargetSilent
 
+_AGENTS_KNOW = "ascent"  # the one rule of a target's part
+
 
 def ask_target(
     job: Job, now: MethodProgress, step: AskTarget, workshop: Workshop
 ) -> TargetAnswered | TargetSilent | Moved | Waiting:
     """Asks, then waits for the answer or the end of the step's time, counted from the asking."""
+    if step.rule != _AGENTS_KNOW:
+        return TargetSilent(_sentence(job, f"agents compute no {step.rule}"))
     restarts = job.progress.restarts
     if now.asked is None:
         name = f"{erasure_id(job.erasure.name)}-erase-{restarts}-{step.request_id}"

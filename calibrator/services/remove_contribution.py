@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from calibrator.domain.progress import Stage
+from calibrator.ports import Failed
 from calibrator.services.ask_before import ask_before
-from calibrator.services.job import Job, Moved, Workshop
+from calibrator.services.job import Ended, Job, Moved, Workshop
 from letheon.errors import MethodRefused
 from letheon.unlearning.method import CALIBRATION_IMAGES
 
 
-def remove_contribution(job: Job, workshop: Workshop) -> Moved:
+def remove_contribution(job: Job, workshop: Workshop) -> Moved | Ended:
     """Has the coordinator remove, then asks about the version from before.
 
-    A repeat gives the recorded removal. Raises MethodRefused, before anything is changed, for a
-    method that needs images this calibrator was not given.
+    Ends with a failure, once removed, where nobody is left to repair or test the model: waiting
+    for a gate that cannot run would never end. A repeat gives the recorded removal. Raises
+    MethodRefused, before anything is changed, for a method that needs images this calibrator was
+    not given.
     """
     _check_images(job, workshop)
     removal = workshop.coordinator.remove(job.ticket)
+    if job.erasure.uncertifiable:
+        return Ended(
+            Failed(
+                f"the contribution of {job.erasure.site} was removed in version "
+                f"{removal.version_after}, but {job.erasure.uncertifiable}"
+            )
+        )
     ask_before(job, removal.version_before, workshop)
     progress = job.progress.model_copy(
         update={

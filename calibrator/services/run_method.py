@@ -10,12 +10,14 @@ from calibrator.domain.progress import MethodProgress, Progress, Stage
 from calibrator.ports import Failed
 from calibrator.services.ask_target import ask_target
 from calibrator.services.calibrate_head import calibrate_head
+from calibrator.services.compute_patch import compute_patch
 from calibrator.services.job import Advance, Ended, Job, Moved, Waiting, Workshop
 from calibrator.services.push_patch import push_patch
 from letheon.unlearning.method import (
     AskTarget,
     Calibrate,
     Case,
+    ComputePatch,
     DeltasArrived,
     Finished,
     GiveUp,
@@ -78,6 +80,8 @@ def _carry_out(
             return push_patch(job, now, step, workshop)
         case Calibrate():
             return calibrate_head(job, now, step, workshop, method.offer)
+        case ComputePatch():
+            return compute_patch(job, now, step, workshop, method.offer)
         case WaitForDeltas(count):
             return _wait(job, now, count, workshop)
         case _:

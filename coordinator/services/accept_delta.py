@@ -10,12 +10,12 @@ from coordinator.domain.model import BufferedDelta
 from coordinator.domain.site import check_not_fenced, with_accepted_delta
 from coordinator.domain.upload import DeltaPurpose, Header, Outcome, Receipt
 from coordinator.ports import Meter, Store, UnitOfWork
-from coordinator.services.flush_buffer import flush_if_ready
 from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.live_model import Head, LiveModel, Position
 from coordinator.services.receive_upload import repeated
+from coordinator.services.rounds import Rounds
 from letheon.errors import MalformedRequest, StaleEpoch, UnknownModelVersion
-from letheon.federation.aggregation.strategy import Offer, Strategy
+from letheon.federation.aggregation.strategy import Offer
 from letheon.federation.ledger import Entry, EntryKind
 from letheon.federation.parameters import Vector
 from letheon.servicekit.clock import Clock
@@ -31,7 +31,7 @@ class AcceptDelta:
     store: Store
     live: LiveModel
     derived: KeepDerived
-    strategy: Strategy
+    rounds: Rounds
     meter: Meter
     clock: Clock
     encoding: str
@@ -59,7 +59,7 @@ class AcceptDelta:
             entry = self._entry(header, purpose, offer, head)
             receipt = _receipt(header, purpose, entry, self.encoding)
             self._write(uow, purpose, offer, entry, receipt)
-            flush = flush_if_ready(uow, self.strategy, entry) if self.strategy.buffers else None
+            flush = self.rounds.flush_if_ready(uow, entry, at=entry.at)
             reach("accept.row_written")
             entries = [entry] if flush is None else [entry, flush]
             head.commit(uow, entries, {entry.entry: payload})
@@ -100,7 +100,8 @@ class AcceptDelta:
             raise MalformedRequest("record_count is negative", field="record_count")
 
     def _entry(self, header: Header, purpose: DeltaPurpose, offer: Offer, head: Head) -> Entry:
-        buffers = self.strategy.buffers
+        strategy = self.rounds.strategy
+        buffers = strategy.buffers
         return follow(
             head.newest,
             EntryKind.BUFFERED if buffers else EntryKind.DELTA,
@@ -109,7 +110,7 @@ class AcceptDelta:
             update_id=header.update_id,
             base_version=purpose.base_version,
             staleness=offer.staleness,
-            coefficient=None if buffers else self.strategy.coefficients([offer])[0],
+            coefficient=None if buffers else strategy.coefficients([offer])[0],
             payload_sha256=header.sha256,
             payload_bytes=header.size_bytes,
             encoding=self.encoding,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from coordinator.domain.ledger_rows import follow
 from coordinator.domain.model import BufferedDelta
@@ -38,13 +39,17 @@ def mark_flushed(
         uow.sites.save(in_version(uow.sites.get(delta.site), entry.version))
 
 
-def flush_if_ready(uow: UnitOfWork, strategy: Strategy, newest: Entry) -> Entry | None:
-    """The flush row after `newest`, added with its marks, if the strategy is ready."""
-    waiting = uow.buffered.waiting()
-    if not strategy.ready(offers(waiting)):
-        return None
+def flush(
+    uow: UnitOfWork,
+    strategy: Strategy,
+    waiting: Sequence[BufferedDelta],
+    newest: Entry,
+    *,
+    at: datetime,
+) -> Entry:
+    """The flush row after `newest` that merges what waits, added with its marks."""
     pairs = coefficients(strategy, waiting)
-    entry = follow(newest, EntryKind.FLUSH, at=newest.at, details={"merged": merges(pairs)})
+    entry = follow(newest, EntryKind.FLUSH, at=at, details={"merged": merges(pairs)})
     uow.entries.add(entry)
     mark_flushed(uow, waiting, pairs, entry)
     return entry

@@ -14,6 +14,7 @@ from coordinator.domain.training_task import TrainTask, epoch_of, train_task
 from coordinator.ports import Meter, Store
 from coordinator.services.live_model import LiveModel
 from coordinator.services.presence import Presence
+from coordinator.services.rounds import Rounds
 from letheon.errors import UnknownTask
 from letheon.federation.plan import Training
 from letheon.servicekit.clock import Clock
@@ -36,6 +37,7 @@ class NextTask:
     store: Store
     live: LiveModel
     presence: Presence
+    rounds: Rounds
     meter: Meter
     clock: Clock
     rng: random.Random
@@ -50,6 +52,7 @@ class NextTask:
         with self.store.read() as uow:
             known = uow.sites.get(site)
             waiting = uow.tasks.waiting(site)
+            has_delivered = self.rounds.has_delivered(uow, site)
         self.presence.heard(site, self.clock.now())
         if abandoned is not None:
             self._count_abandoned(site, abandoned)
@@ -57,7 +60,7 @@ class NextTask:
             waiting = [task for task in waiting if task.kind in _OF_ITS_ERASURE]
         if waiting:
             return waiting[0]
-        if known.state is not SiteState.ACTIVE:
+        if known.state is not SiteState.ACTIVE or has_delivered:
             return self._delay()
         return self._train(known)
 

@@ -39,7 +39,7 @@ def run_branch(
     unit: UnitRun, before: Federation, method: MethodConfig, *, study: StudyConfig, seed: int
 ) -> Branch:
     """Erases the target by the method and trains on. The federation `before` stays as it is."""
-    federation = _resumed(unit, before, method)
+    federation = _resumed(before, method)
     target = unit.hospitals.target
     erasure = Erasure(
         name="study",
@@ -61,7 +61,7 @@ def run_branch(
     return watcher.finished(federation)
 
 
-def _resumed(unit: UnitRun, before: Federation, method: MethodConfig) -> Federation:
+def _resumed(before: Federation, method: MethodConfig) -> Federation:
     federation = before.copy()
     old = federation.central.rules
     federation.central.rules = Rules(

@@ -187,8 +187,8 @@ class Central:
             )
         own = [row for row in self._waiting() if row.site == site]
         if own:
-            details = {"entries": [row.entry for row in own]}
-            self._append(EntryKind.VOID, now, site=site, details=details)
+            voided = {"entries": [row.entry for row in own]}
+            self._append(EntryKind.VOID, now, site=site, details=voided)
         others = self._waiting()
         coefficients = strategy.coefficients(self._offers(others)) if others else ()
         pairs = zip((row.entry for row in others), coefficients, strict=True)

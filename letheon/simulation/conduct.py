@@ -16,6 +16,7 @@ from letheon.federation import arithmetic
 from letheon.federation.ledger import EntryKind
 from letheon.federation.parameters import Vector
 from letheon.simulation.federation import Federation
+from letheon.simulation.history import retained_parts
 from letheon.simulation.virtual_time import derived_seed
 from letheon.simulation.workbench import SERVER_STEP_S, TARGET_STEP_S, Made, Workbench, capped
 from letheon.unlearning.method import (
@@ -33,6 +34,7 @@ from letheon.unlearning.method import (
     PatchAdded,
     PatchRefused,
     PushPatch,
+    Recombine,
     Replay,
     Retrain,
     Step,
@@ -136,6 +138,8 @@ def _carry_out(
             return (yield from _calibrate(step, erasure, federation, case))
         case ComputePatch():
             return (yield from _compute(step, erasure, federation, case))
+        case Recombine():
+            return (yield from _recombine(step, erasure, federation, case))
         case WaitForDeltas(count):
             yield Accepted(federation.central.version + count)
             return DeltasArrived(federation.central.version)
@@ -205,6 +209,18 @@ def _compute(
     seed = derived_seed(case.seed, step.rule)
     head = federation.central.head
     made = erasure.workbench.compute(step.rule, step.parameters, head, seed=seed)
+    return (yield from _land(made, step.allowed_drop, erasure, federation, EntryKind.PATCH))
+
+
+def _recombine(
+    step: Recombine, erasure: Erasure, federation: Federation, case: Case
+) -> Generator[Wait, None, Outcome]:
+    central = federation.central
+    parts = retained_parts(central.entries, central.payloads, erasure.site, step.segments)
+    if not parts:
+        return PatchRefused("no retained site has contributed yet", final=False)
+    seed = derived_seed(case.seed, "recombine", step.round)
+    made = erasure.workbench.recombine(central.head, parts, step.parameters, seed=seed)
     return (yield from _land(made, step.allowed_drop, erasure, federation, EntryKind.PATCH))
 
 

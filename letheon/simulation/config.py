@@ -24,7 +24,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from letheon.errors import BadConfig
-from letheon.federation.plan import Image, PlanDraft
+from letheon.federation.plan import Erasure as ErasureLimits
+from letheon.federation.plan import Gate, Image, PlanDraft, Plugin, Training
 from letheon.imaging.records import Records
 from letheon.simulation.images import ImagesConfig
 from letheon.simulation.virtual_time import Distribution
@@ -79,11 +80,11 @@ class PlantingConfig(_Section):
 class PlanConfig(_Section):
     """The plan of the simulated federation; image and classes come from the data."""
 
-    model: dict[str, JsonValue] = {"plugin": "small_cnn", "arguments": {"width": 8}}
-    training: dict[str, JsonValue] = {}
-    strategy: dict[str, JsonValue] = {"plugin": "fedasync"}
-    gate: dict[str, JsonValue] = {}
-    erasure: dict[str, JsonValue] = {}
+    model: Plugin = Plugin(plugin="small_cnn", arguments={"width": 8})
+    training: Training = Training()
+    strategy: Plugin = Plugin(plugin="fedasync")
+    gate: Gate = Gate()
+    erasure: ErasureLimits = ErasureLimits()
     encoding: Literal["float32", "float16"] = "float32"
 
     def draft(self, name: str, records: Records) -> PlanDraft:

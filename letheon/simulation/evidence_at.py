@@ -1,4 +1,4 @@
-"""What the laboratory can say of one version beside a retrained model: the evidence of the study."""
+"""What the laboratory can say of one version beside a retrained model."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def _share_of_target(pool: Records, share: float, alpha: float, seed: int) -> In
     chance = np.array([weights[pool.labels[unit[0]]] for unit in units])
     # Gumbel keys: an order without replacement, with these weights.
     keys = np.log(chance) + generator.gumbel(size=len(units))
-    due, rows = round(share * len(pool)), []
+    due, rows = round(share * len(pool)), list[int]()
     for place in np.argsort(-keys):
         if len(rows) >= due:
             break
@@ -170,9 +170,9 @@ def _split_test(records: Records, seed: int) -> tuple[Records, Records]:
 def _target_class(pool: Records, seed: int) -> int:
     """A class that is neither the largest nor rare: its base rate leaves room for a backdoor."""
     counts = np.bincount(pool.labels, minlength=len(pool.class_names))
-    usable = [k for k in np.flatnonzero(counts >= 0.05 * len(pool)) if k != counts.argmax()]
+    usable = [int(k) for k in np.flatnonzero(counts >= 0.05 * len(pool)) if k != counts.argmax()]
     choices = usable or [int(counts.argmin())]
-    return int(choices[derived_seed(seed, "target class") % len(choices)])
+    return choices[derived_seed(seed, "target class") % len(choices)]
 
 
 def _marks(seed: int) -> tuple[Mark, Mark]:

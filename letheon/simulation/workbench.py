@@ -16,11 +16,12 @@ from letheon.imaging.backdoor import Mark
 from letheon.imaging.records import Records
 from letheon.imaging.scores import utility
 from letheon.simulation.sites import Network, fresh_module
-from letheon.unlearning.ascent import ascend
+from letheon.unlearning.ascent import AscentOutcome, ascend
 from letheon.unlearning.augmentations import augment
-from letheon.unlearning.calibration import CalibrationSettings, calibrate
-from letheon.unlearning.orthogonal_descent import descend_orthogonally
-from letheon.unlearning.server_rules import RULES
+from letheon.unlearning.calibration import calibrate, read_parameters
+from letheon.unlearning.orthogonal_descent import OrthogonalOutcome, descend_orthogonally
+from letheon.unlearning.recombination import read_settings, recombine
+from letheon.unlearning.server_rules import find_rule
 
 TARGET_STEP_S = 0.125  # virtual seconds of one step at the target: 16 steps are one training
 SERVER_STEP_S = 0.005  # of one step beside the coordinator, whose machine is faster
@@ -69,11 +70,14 @@ class Workbench:
         """
         module = self._network.load(start)
         factory = self._factory
+        told: AscentOutcome | OrthogonalOutcome
         match rule:
             case "ascent":
                 told = ascend(module, self.erased, parameters, seed, factory, last_local)
             case "orthogonal_descent":
-                told = descend_orthogonally(module, self.erased, parameters, seed, rows)
+                told = descend_orthogonally(
+                    module, self.erased, parameters, seed, _stacked(rows, start)
+                )
             case _:
                 raise KeyError(rule)
         change = self._network.weights() - start
@@ -82,9 +86,8 @@ class Workbench:
 
     def calibrate(self, head: Vector, parameters: Mapping[str, Any], *, seed: int) -> Made:
         """One round of invariance calibration. transform = "probe" is told the disclosed mark."""
-        told = dict(parameters)
-        transform = self._transform(told.pop("transform", "family"))
-        settings = CalibrationSettings(**told)
+        settings, family = read_parameters(parameters)
+        transform = self._transform(family)
         module = self._network.load(head)
         outcome = calibrate(module, self._calibration.images, settings, seed, transform=transform)
         numbers = {
@@ -96,8 +99,18 @@ class Workbench:
     def compute(self, rule: str, parameters: Mapping[str, Any], head: Vector, *, seed: int) -> Made:
         """A patch computed beside the coordinator."""
         module = self._network.load(head)
-        done = RULES[rule](module, self._calibration, parameters, seed, self._factory)
-        return Made(self._network.weights() - head, done.steps, done.numbers)
+        numbers = find_rule(rule)(module, self._calibration, parameters, seed, self._factory)
+        steps = sum(int(v) for k, v in parameters.items() if k.endswith("steps"))
+        return Made(self._network.weights() - head, max(1, steps), numbers)
+
+    def recombine(
+        self, head: Vector, parts: Sequence[Vector], parameters: Mapping[str, Any], *, seed: int
+    ) -> Made:
+        """The head refitted in the span of the parts [k] of [d]."""
+        module = self._network.load(head)
+        numbers = recombine(module, parts, self._calibration, parameters, seed)
+        steps = read_settings(parameters).steps
+        return Made(self._network.weights() - head, steps, numbers)
 
     def accuracy(self, weights: Vector) -> float:
         """On the calibrator's audit images."""
@@ -127,6 +140,11 @@ class Workbench:
 
     def _stamp(self, images: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
         return torch.from_numpy(self._disclosed.stamp(images.numpy()))
+
+
+def _stacked(rows: Sequence[Vector], like: Vector) -> Vector:
+    """[k, d], also for k = 0."""
+    return np.stack(rows) if rows else np.empty((0, like.size), dtype=np.float32)
 
 
 def capped(patch: Vector, limit: float) -> Vector:

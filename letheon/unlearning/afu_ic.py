@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 from letheon.errors import BadConfig
 from letheon.unlearning import script
 from letheon.unlearning.ascent import AscentParameters
+from letheon.unlearning.calibration import FAMILY_TRANSFORM, PROBE_TRANSFORM
 from letheon.unlearning.method import (
     CALIBRATION_IMAGES,
     TARGET,
@@ -42,7 +43,7 @@ from letheon.unlearning.method import (
     WaitForDeltas,
 )
 
-TRANSFORMS = ("family", "probe")
+TRANSFORMS = (FAMILY_TRANSFORM, PROBE_TRANSFORM)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class AfuIc:
     random_networks: int = 10
     target_timeout_seconds: float = 600.0
     calibration_rounds: int = 10  # the first at once, then one after each delta; 0: none
-    transform: str = "family"  # or "probe": knows the trigger
+    transform: str = FAMILY_TRANSFORM  # or "probe": knows the trigger
 
     def __post_init__(self) -> None:
         """Raises BadConfig for a value out of range."""

@@ -16,15 +16,14 @@ about one. The ascent starts from w_ref either way, and its patch is counted fro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from letheon.errors import BadConfig, BadData
 from letheon.federation.parameters import Vector
 from letheon.imaging.records import Records
+from letheon.unlearning.batches import draw_batches
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +100,7 @@ def ascend(
     optimiser = torch.optim.SGD(
         weights, lr=settings.learning_rate, momentum=settings.momentum, maximize=True
     )
-    for images, labels in _batches(records, settings.steps, seed):
+    for images, labels in draw_batches(records, settings.steps, _BATCH, seed):
         loss = torch.nn.functional.cross_entropy(module(images), labels)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -180,22 +179,6 @@ def _project(weights: list[nn.Parameter], reference: list[torch.Tensor], radius:
     share = radius / distance
     pairs = zip(weights, reference, strict=True)
     _write(weights, [origin + share * (weight.detach() - origin) for weight, origin in pairs])
-
-
-def _batches(
-    records: Records, steps: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """`steps` batches, without replacement within a pass over the records."""
-    import torch
-
-    generator = np.random.default_rng(seed)
-    size = min(_BATCH, len(records))
-    order = np.empty(0, dtype=np.int64)
-    for _ in range(steps):
-        if len(order) < size:
-            order = generator.permutation(len(records))
-        rows, order = order[:size], order[size:]
-        yield torch.from_numpy(records.images[rows]), torch.from_numpy(records.labels[rows])
 
 
 def _mean_loss(module: nn.Module, records: Records) -> float:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from letheon.unlearning.augmentations import Transformation, augment
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+FAMILY_TRANSFORM = "family"
+PROBE_TRANSFORM = "probe"  # the attacker's own trigger: known in the laboratory only
 
 _CHECK_BATCH = 256
 _CHECK_IMAGES = 512  # enough to see the terms before and after
@@ -61,6 +64,23 @@ class CalibrationOutcome:
     invariance_before: float  # mean KL, nats, on the same transformed images
     invariance_after: float
     anchor_after: float  # mean KL of clean predictions to those of the head
+
+
+def read_parameters(parameters: Mapping[str, Any]) -> tuple[CalibrationSettings, str]:
+    """Settings and transform of a round, as a method's step names them.
+
+    The transform is "family", the augmentations fixed beforehand, unless `parameters` say "probe".
+    Raises BadConfig for a parameter unknown or out of range.
+    """
+    transform = parameters.get("transform", FAMILY_TRANSFORM)
+    if transform not in (FAMILY_TRANSFORM, PROBE_TRANSFORM):
+        raise BadConfig(f"calibration: transform is family or probe, not {transform!r}")
+    rest = {name: value for name, value in parameters.items() if name != "transform"}
+    try:
+        return CalibrationSettings(**rest), transform
+    except TypeError as error:
+        known = ", ".join(["transform", *CalibrationSettings.__dataclass_fields__])
+        raise BadConfig(f"calibration takes {known}: {error}") from error
 
 
 def calibrate(
@@ -128,13 +148,13 @@ def _loss(
     with torch.no_grad():
         anchor = head(clean)
     # The teacher is the same, current model; no gradient flows through it.
-    invariance = _divergence(logits.detach(), module(transformed))
-    return settings.invariance_weight * invariance + settings.anchor_weight * _divergence(
+    invariance = divergence(logits.detach(), module(transformed))
+    return settings.invariance_weight * invariance + settings.anchor_weight * divergence(
         anchor, logits
     )
 
 
-def _divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+def divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
     """Mean KL(teacher || student) over the batch, nats; both are logits [n, classes]."""
     from torch.nn import functional
 
@@ -163,6 +183,6 @@ def _measure(
         for batch in torch.split(some, _CHECK_BATCH):
             clean = module(batch)
             transformed = module(transform(batch, generator))
-            invariance += float(_divergence(clean, transformed)) * len(batch)
-            anchor += float(_divergence(head(batch), clean)) * len(batch)
+            invariance += float(divergence(clean, transformed)) * len(batch)
+            anchor += float(divergence(head(batch), clean)) * len(batch)
     return invariance / len(some), anchor / len(some)

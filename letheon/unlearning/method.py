@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 TARGET = "target"
 #: The calibrator needs images of its own to calibrate on and others to check patches with.
 CALIBRATION_IMAGES = "calibration_images"
+#: The payloads of the retained sites' deltas must still exist.
+HISTORY = "history"
 
 State: TypeAlias = dict[str, Any]  # JSON; its shape is the method's own affair
 
@@ -30,7 +32,7 @@ class Offer:
     levels: frozenset[str]  # assurance levels it can give, such as {"L1"}
     subtracts: bool  # the subject's contribution leaves the head at the removal
     suppresses: bool  # hides influence: certified only if a forgetting test passed
-    needs: frozenset[str] = frozenset()  # of TARGET, CALIBRATION_IMAGES
+    needs: frozenset[str] = frozenset()  # of TARGET, CALIBRATION_IMAGES, HISTORY
     services: bool = True  # the coordinator and the calibrator accept it
     why_not_services: str = ""  # a sentence, when they do not
 
@@ -103,6 +105,19 @@ class ComputePatch:
 
 
 @dataclass(frozen=True)
+class Recombine:
+    """Refit the newest head as a weighted sum of the retained contributions; added as a patch.
+
+    Each retained site's history is cut into `segments` of about as many deltas.
+    """
+
+    round: int  # from 0
+    segments: int
+    parameters: Mapping[str, Any]  # fields of `recombination.RecombinationSettings`
+    allowed_drop: float  # of accuracy on the audit images, 0..1
+
+
+@dataclass(frozen=True)
 class Overwrite:
     """Write the target's model over the head. Loses deltas: only the simulator does it."""
 
@@ -154,7 +169,7 @@ class Finished:
 
 
 ServedStep: TypeAlias = (
-    AskTarget | PushPatch | Calibrate | ComputePatch | WaitForDeltas | GiveUp | Finished
+    AskTarget | PushPatch | Calibrate | ComputePatch | Recombine | WaitForDeltas | GiveUp | Finished
 )
 LabStep: TypeAlias = Overwrite | Synchronise | Replay | Retrain  # of methods with services=False
 Step: TypeAlias = ServedStep | LabStep

@@ -69,7 +69,8 @@ class ErasuresServicer:
         Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
         ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
         request_id was used for another subject), FAILED_PRECONDITION (METHOD_REFUSED,
-        LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
+        LEVEL_REFUSED: say which levels and methods can be had; CONTRIBUTION_NOT_SUBTRACTABLE: the
+        strategy is not linear), UNAVAILABLE (caller retries). A refusal fences nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

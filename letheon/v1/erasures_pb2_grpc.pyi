@@ -41,7 +41,8 @@ class ErasuresStub:
     Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
     ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
     request_id was used for another subject), FAILED_PRECONDITION (METHOD_REFUSED,
-    LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
+    LEVEL_REFUSED: say which levels and methods can be had; CONTRIBUTION_NOT_SUBTRACTABLE: the
+    strategy is not linear), UNAVAILABLE (caller retries). A refusal fences nothing.
     """
     GetErasure: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.GetErasureRequest, _erasures_pb2.Erasure]
     """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE; caller stops), UNAVAILABLE
@@ -70,7 +71,8 @@ class ErasuresAsyncStub(ErasuresStub):
     Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
     ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
     request_id was used for another subject), FAILED_PRECONDITION (METHOD_REFUSED,
-    LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
+    LEVEL_REFUSED: say which levels and methods can be had; CONTRIBUTION_NOT_SUBTRACTABLE: the
+    strategy is not linear), UNAVAILABLE (caller retries). A refusal fences nothing.
     """
     GetErasure: _aio.UnaryUnaryMultiCallable[_erasures_pb2.GetErasureRequest, _erasures_pb2.Erasure]  # type: ignore[assignment]
     """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE; caller stops), UNAVAILABLE
@@ -102,7 +104,8 @@ class ErasuresServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
         ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
         request_id was used for another subject), FAILED_PRECONDITION (METHOD_REFUSED,
-        LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
+        LEVEL_REFUSED: say which levels and methods can be had; CONTRIBUTION_NOT_SUBTRACTABLE: the
+        strategy is not linear), UNAVAILABLE (caller retries). A refusal fences nothing.
         """
 
     @_abc_1.abstractmethod

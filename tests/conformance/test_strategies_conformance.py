@@ -1,6 +1,6 @@
 """The laws of a strategy, on every registered one with its defaults and with every discount."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,10 +12,24 @@ from letheon.federation.aggregation.strategy import Offer, Strategy
 from letheon.federation.arithmetic import accumulate, as_coefficient, relative_error
 from letheon.federation.staleness import DISCOUNTS
 
+ARGUMENTS: list[dict[str, object]] = [
+    {},
+    {"clip_norm": 2.0},
+    *({"staleness": discount} for discount in sorted(DISCOUNTS)),
+]
+
+
+def takes(name: str, arguments: dict[str, object]) -> bool:
+    """A synchronous strategy has no use for a discount."""
+    return arguments.keys() <= {each.name for each in fields(registry.find(GROUP, name))}  # type: ignore[arg-type]
+
+
+GROUP = registry.AGGREGATION
 STRATEGIES = [
     (name, arguments)
-    for name in registry.names(registry.AGGREGATION)
-    for arguments in ({}, {"clip_norm": 2.0}, *({"staleness": d} for d in sorted(DISCOUNTS)))
+    for name in registry.names(GROUP)
+    for arguments in ARGUMENTS
+    if takes(name, arguments)
 ]
 every_strategy = pytest.mark.parametrize(("name", "arguments"), STRATEGIES, ids=str)
 
@@ -36,7 +50,7 @@ def built(name: str, arguments: dict[str, object]) -> Strategy:
 
 
 def test_there_are_strategies_to_check() -> None:
-    assert {"fedasync", "fedbuff"} <= set(registry.names(registry.AGGREGATION))
+    assert {"fedasync", "fedavg", "fedbuff"} <= set(registry.names(registry.AGGREGATION))
 
 
 @every_strategy
@@ -45,6 +59,7 @@ def test_a_strategy_is_one_and_says_what_it_is(name: str, arguments: dict[str, o
     assert isinstance(strategy, Strategy)
     assert isinstance(strategy.linear, bool)
     assert isinstance(strategy.buffers, bool)
+    assert strategy.buffers or not strategy.synchronous
 
 
 @every_strategy
@@ -140,3 +155,18 @@ def test_a_strategy_becomes_ready_and_only_a_buffering_one_waits(
     assert not strategy.ready([])
     assert any(strategy.ready([offer] * count) for count in range(1, 1001))
     assert strategy.buffers or strategy.ready([offer])
+
+
+@every_strategy
+@quick
+@given(waiting=buffers, names=st.frozensets(st.sampled_from(["north", "south", "east", "west"])))
+def test_a_synchronous_strategy_waits_for_every_site_and_the_others_for_none(
+    name: str, arguments: dict[str, object], waiting: list[Offer], names: frozenset[str]
+) -> None:
+    strategy = built(name, arguments)
+    missing = names - {offer.site for offer in waiting}
+    if strategy.synchronous:
+        assert strategy.ready(waiting, names) is not bool(missing)
+    else:
+        assert strategy.ready(waiting, names) == strategy.ready(waiting)
+    assert not strategy.ready([], names)

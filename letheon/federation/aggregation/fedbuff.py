@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -36,6 +36,7 @@ class FedBuff:
 
     linear: ClassVar[bool] = True
     buffers: ClassVar[bool] = True
+    synchronous: ClassVar[bool] = False
     _discount: Discount = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class FedBuff:
         discount = staleness_from(self.staleness, self.staleness_arguments)
         object.__setattr__(self, "_discount", discount)
 
-    def ready(self, waiting: Sequence[Offer]) -> bool:
+    def ready(self, waiting: Sequence[Offer], taking_part: Collection[str] = ()) -> bool:  # noqa: ARG002 (nobody is waited for)
         """True once `buffer_size` deltas wait."""
         return len(waiting) >= self.buffer_size
 

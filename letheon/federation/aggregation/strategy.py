@@ -8,7 +8,7 @@ float32 number, finite and at least 0; asking changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -39,8 +39,16 @@ class Strategy(Protocol):
     def buffers(self) -> bool:
         """Whether deltas wait for others before they are merged."""
 
-    def ready(self, waiting: Sequence[Offer]) -> bool:
-        """Whether the waiting deltas, oldest first, are merged now."""
+    @property
+    def synchronous(self) -> bool:
+        """Whether a site whose delta waits gets no new task until it is merged."""
+
+    def ready(self, waiting: Sequence[Offer], taking_part: Collection[str] = ()) -> bool:
+        """Whether the waiting deltas, oldest first, are merged now.
+
+        `taking_part` are the identifiers of the sites that a synchronous strategy waits for; the
+        others do not look at it.
+        """
 
     def coefficients(self, waiting: Sequence[Offer]) -> tuple[float, ...]:
         """One coefficient per waiting delta, in order: float32 numbers, at least 0.

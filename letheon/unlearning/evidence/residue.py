@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from letheon.errors import BadData
-from letheon.unlearning.bounds import Interval
+from letheon.unlearning.bounds import CONTROL_Z, Interval
 from letheon.unlearning.evidence.finding import Finding, Verdict
 
 Z95 = 1.959964  # two-sided 95 % quantile of the normal distribution
@@ -27,14 +27,15 @@ def judge_residue(
     """Judges an excess against `null` and `null + margin`, with the version before as control.
 
     Fail: the 95 % interval lies above the null and not within the margin. Control: the version
-    before fails. Pass: the control fired, the interval is within the margin or reaches the null
-    with its value within the margin, and lies wholly below the interval of before. Anything else
-    is inconclusive. Raises BadData for a null or a value that is not finite, a margin below 0.
+    before fails, its lower bound at 99.9 % as the gate has it. Pass: the control fired, and the
+    interval is within the margin, or reaches the null with its value within the margin, and lies
+    wholly below the interval of before. Anything else is inconclusive. Raises BadData for a null
+    or a value that is not finite, a margin below 0.
     """
     if not (math.isfinite(null) and math.isfinite(candidate.value)) or not margin >= 0:
         raise BadData(f"{name}: value {candidate.value}, null {null}, margin {margin}")
     limit = null + margin
-    fired = None if before is None else _fails(before, null, limit)
+    fired = None if before is None else _fails(before, null, limit, CONTROL_Z)
     verdict, words = _verdict(candidate, before, fired, null, limit)
     if candidate.upper(Z95) < null - margin:
         words += f"; over-forgotten: more than {margin:g} below the null"
@@ -56,8 +57,8 @@ def judge_residue(
     )
 
 
-def _fails(interval: Interval, null: float, limit: float) -> bool:
-    return interval.lower(Z95) > null and interval.upper(Z95) > limit
+def _fails(interval: Interval, null: float, limit: float, z: float) -> bool:
+    return interval.lower(z) > null and interval.upper(Z95) > limit
 
 
 def _verdict(
@@ -65,7 +66,7 @@ def _verdict(
 ) -> tuple[Verdict, str]:
     if before is None or not fired:
         return Verdict.INCONCLUSIVE, "the version before shows nothing to lose"
-    if _fails(candidate, null, limit):
+    if _fails(candidate, null, limit, Z95):
         return Verdict.FAIL, "still above the null"
     # What is not above the null may be above the limit only by chance: the value decides.
     if candidate.value <= limit and candidate.upper(Z95) < before.lower(Z95):

@@ -46,12 +46,13 @@ class WorkingClock:
 
 
 class ScriptedLaboratory:
-    """Accepts every patch at the first scale; calibration adds a constant."""
+    """Accepts every patch at the first scale; calibration and rules add a constant."""
 
     def __init__(self):
         self.refusal = ""
         self.unequipped = False
         self.tried: list[np.ndarray] = []
+        self.computed: list[tuple[str, dict, float | None]] = []
 
     def try_patch(self, head, patch, scales, allowed_drop):
         self.tried.append(patch.copy())
@@ -65,6 +66,12 @@ class ScriptedLaboratory:
         change = np.full_like(head, 1e-3)
         assert arithmetic.norm(change) <= cap_norm
         return Trial(change, 1.0, 0.9, 0.9, {"invariance_before": 0.2, "invariance_after": 0.1})
+
+    def compute_patch(self, head, rule, parameters, *, seed, allowed_drop):
+        self.computed.append((rule, dict(parameters), allowed_drop))
+        if self.refusal:
+            return Rejected(self.refusal, self.unequipped)
+        return Trial(np.full_like(head, 2.0), 1.0, 0.4, 0.8, {"agreement_after": 0.95})
 
 
 class Bench:

@@ -91,7 +91,7 @@ class ScriptedCoordinator:
         ):
             getattr(self.erasure, name).FromDatetime(at.replace(tzinfo=None))
         self.token, self.holder, self.progress = 0, "", ""
-        self.subtracts = method == "removal"
+        self.subtracts = method in ("removal", "removal_distilled")
         self.questions: dict[str, pb.AskSitesRequest] = {}
         self.attempts: list[pb.Attempt] = []
         self.receipts: dict[str, training_pb2.Receipt] = {}

@@ -175,6 +175,64 @@ def test_a_method_that_needs_images_is_refused_before_anything_is_changed(bench)
     assert not world.patches
 
 
+def test_a_distilled_removal_adds_the_patch_computed_beside_the_coordinator(bench):
+    world = ScriptedCoordinator("removal_distilled", calibrate=True)
+    made = bench(world)
+
+    assert isinstance(made.run(), Certified)
+
+    [(rule, parameters, allowed_drop)] = made.laboratory.computed
+    assert (rule, parameters["teacher_steps"], allowed_drop) == ("distil", 400, 0.02)
+    # Whole: the coordinator caps what a site computed, and this is of kind calibration.
+    _, patch, purpose = world.patches[0]
+    np.testing.assert_array_equal(patch, 2.0)
+    assert purpose.kind == training_pb2.PatchPurpose.CALIBRATION
+    assert purpose.base_version == BEFORE + 1
+    assert len(world.patches) == 1 + 3
+    step = statement_of(world)["method"]["steps"][0]
+    assert (step["step"], step["outcome"]) == ("ComputePatch", "PatchAdded")
+    assert step["numbers"]["agreement_after"] == 0.95
+
+
+def test_a_distillation_that_costs_too_much_leaves_a_plain_removal(bench):
+    world = ScriptedCoordinator("removal_distilled")
+    made = bench(world)
+    made.laboratory.refusal = "the patch of rule distil costs too much accuracy"
+
+    assert isinstance(made.run(), Certified)
+    assert not world.patches
+    [step] = statement_of(world)["method"]["steps"]
+    assert step["outcome"] == "PatchRefused"
+    assert statement_of(world)["model"]["subtracted"] is True
+
+
+def test_a_negation_is_not_held_to_any_accuracy_but_a_refusal_ends_it(bench):
+    world = ScriptedCoordinator("weight_negation")
+    made = bench(world)
+    assert isinstance(made.run(), Certified)
+    assert made.laboratory.computed == [("negate", {"tensors": []}, None)]
+    assert "suppressed" in statement_of(world)["claim"]
+
+
+def test_a_negation_that_is_refused_fails_the_erasure(bench):
+    world = ScriptedCoordinator("weight_negation")
+    made = bench(world)
+    made.laboratory.refusal = "the network has no convolution"
+
+    assert isinstance(made.run(), Failed)
+    assert "no convolution" in world.erasure.failure
+
+
+@pytest.mark.parametrize(
+    "method", ["afu_ic", "pga", "leave", "retrain", "fedosd", "federaser", "patient_swap"]
+)
+def test_a_method_of_the_laboratory_fails_with_its_sentence_and_changes_nothing(bench, method):
+    world = ScriptedCoordinator(method)
+    assert isinstance(bench(world).run(), Failed)
+    assert "ask for" in world.erasure.failure
+    assert not world.patches
+
+
 def test_a_later_removal_voids_the_work_and_the_method_starts_over(bench):
     world = ScriptedCoordinator("afu_ic_rebased")
     world.target_patch = np.full(world.layout.size, 0.01, "<f4")

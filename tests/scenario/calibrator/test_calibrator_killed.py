@@ -57,6 +57,7 @@ def erase_with_a_kill(bench, method, last_call, same_disk):
     ("method", "same_disk", "calls"),
     [
         ("removal", False, itertools.count(1)),
+        ("removal_distilled", False, itertools.count(1, 2)),
         ("afu_ic_rebased", True, itertools.count(1, 2)),
         ("afu_ic_rebased", False, itertools.count(2, 2)),
     ],
@@ -77,8 +78,8 @@ def test_killed_after_any_call_another_calibrator_ends_with_the_same_result(
         assert len({update_id for update_id, _, _ in world.patches}) == len(world.patches)
         for (_, patch, _), (_, expected, _) in zip(world.patches, undisturbed.patches, strict=True):
             np.testing.assert_array_equal(patch, expected)
-        removed = -0.5 if method == "removal" else 0.0
-        steps = world.version - BEFORE - len(world.patches) - (method == "removal")
+        removed = -0.5 if world.subtracts else 0.0
+        steps = world.version - BEFORE - len(world.patches) - world.subtracts
         total = world.weights[BEFORE] + removed + sum(p for _, p, _ in world.patches) + steps * 1e-3
         np.testing.assert_allclose(world.weights[world.version], total, atol=1e-4)
     assert last_call > 15

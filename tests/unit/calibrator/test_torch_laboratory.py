@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from calibrator.adapters.torch_laboratory import TorchLaboratory
+from calibrator.adapters.unequipped_laboratory import UnequippedLaboratory
 from calibrator.ports import Rejected, Trial
 from calibrator.services.images import Images
-from letheon.errors import BadConfig
+from letheon.errors import BadConfig, MethodRefused
 from letheon.federation import arithmetic
 from letheon.federation.parameters import Layout, TensorSpec, flatten
 from letheon.federation.plan import Image, PlanDraft, Plugin
@@ -87,6 +88,65 @@ def test_unknown_calibration_parameters_are_refused(lab):
     laboratory, head, _ = lab
     with pytest.raises(BadConfig):
         laboratory.calibrate(head, {"speed": 1}, seed=1, cap_norm=1.0, allowed_drop=0.1)
+
+
+def test_a_calibration_on_the_attackers_trigger_is_refused(lab):
+    laboratory, head, _ = lab
+    how = {"transform": "family"}
+    assert isinstance(
+        laboratory.calibrate(head, how, seed=1, cap_norm=1e3, allowed_drop=0.5), Trial
+    )
+    with pytest.raises(MethodRefused, match="trigger"):
+        laboratory.calibrate(head, {"transform": "probe"}, seed=1, cap_norm=1.0, allowed_drop=0.5)
+    with pytest.raises(BadConfig, match="family or probe"):
+        laboratory.calibrate(head, {"transform": "x"}, seed=1, cap_norm=1.0, allowed_drop=0.5)
+
+
+def test_a_computed_patch_is_what_the_rule_changed_the_head_by(lab):
+    laboratory, head, plan = lab
+    trial = laboratory.compute_patch(head, "negate", {}, seed=1, allowed_drop=None)
+    assert isinstance(trial, Trial)
+    first = plan.parameters.tensors[0].size
+    np.testing.assert_array_equal(trial.patch[:first], -2 * head[:first])
+    assert not trial.patch[first:].any()
+    assert trial.numbers == {"negated_elements": first}
+
+
+def test_a_head_cut_open_is_brought_back_by_distillation(lab):
+    laboratory, head, _ = lab
+    broken = head + np.random.default_rng(0).normal(0, 0.3, head.shape).astype(np.float32)
+    quick = {"teacher_steps": 200, "steps": 80, "learning_rate": 0.02}
+    trial = laboratory.compute_patch(broken, "distil", quick, seed=1, allowed_drop=0.02)
+    assert isinstance(trial, Trial)
+    assert trial.accuracy_after > trial.accuracy_before
+    assert trial.numbers["agreement_after"] > trial.numbers["agreement_before"]
+
+
+def test_a_computed_patch_that_costs_too_much_is_rejected_unless_nobody_minds(lab):
+    laboratory, head, _ = lab
+    rejected = laboratory.compute_patch(head, "negate", {}, seed=1, allowed_drop=-1.0)
+    assert isinstance(rejected, Rejected)
+    assert not rejected.unequipped
+    assert "rule negate costs too much accuracy" in rejected.reason
+
+
+def test_rules_and_parameters_of_a_computed_patch_are_checked(lab):
+    laboratory, head, _ = lab
+    with pytest.raises(BadConfig, match="no rule 'amnesia'"):
+        laboratory.compute_patch(head, "amnesia", {}, seed=1, allowed_drop=None)
+    with pytest.raises(BadConfig, match="speed"):
+        laboratory.compute_patch(head, "distil", {"speed": 1}, seed=1, allowed_drop=None)
+
+
+def test_a_laboratory_without_images_computes_no_patch(lab):
+    _, head, plan = lab
+    for laboratory in (
+        UnequippedLaboratory(),
+        TorchLaboratory(plan, Images(bars(2), None), threads=1),
+    ):
+        refused = laboratory.compute_patch(head, "negate", {}, seed=1, allowed_drop=None)
+        assert refused.unequipped
+        assert "[calibration]" in refused.reason
 
 
 def test_without_the_images_it_says_which_ones_to_configure(lab):

@@ -27,6 +27,7 @@ from letheon.federation.parameters import Vector
 from letheon.federation.replay import ReplayState, replay
 
 FEDBUFF = {"strategy": {"plugin": "fedbuff", "arguments": {"buffer_size": 3}}}
+FEDAVG = {"strategy": {"plugin": "fedavg"}}
 
 
 def head_of(core: Core) -> Vector:
@@ -51,7 +52,7 @@ def train(core: Core, count: int, sites: tuple[str, ...] = ("north", "south")) -
         take_delta(core, sites[number % len(sites)], a_vector(number), base_version=base)
 
 
-@pytest.mark.parametrize("strategy", [{}, FEDBUFF], ids=["fedasync", "fedbuff"])
+@pytest.mark.parametrize("strategy", [{}, FEDBUFF, FEDAVG], ids=["fedasync", "fedbuff", "fedavg"])
 def test_the_head_is_rebuilt_bit_for_bit_from_checkpoint_and_ledger(
     tmp_path: Path, strategy: dict[str, Any]
 ) -> None:

@@ -37,6 +37,7 @@ def next_task(core: Core) -> NextTask:
         store=core.store,
         live=core.live,
         presence=core.presence,
+        rounds=core.rounds,
         meter=core.metrics,
         clock=core.clock,
         rng=random.Random(1),

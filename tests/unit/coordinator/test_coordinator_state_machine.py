@@ -34,6 +34,7 @@ from coordinator.services.claim_erasure import claim_erasure
 from coordinator.services.conclude_erasure import Failed, conclude_erasure
 from coordinator.services.rebuild_model import Rebuild, RebuildModel, Rebuilt
 from coordinator.services.remove_contribution import remove_contribution
+from coordinator.services.rounds import CloseRound
 from letheon.errors import (
     ErasureAlreadyRequested,
     ErasureNotCancellable,
@@ -326,6 +327,21 @@ class BufferedMachine(CoordinatorMachine):
     }
 
 
+class SynchronousMachine(CoordinatorMachine):
+    """FedAvg: a round waits for every site that is not fenced."""
+
+    plan_overrides = {"strategy": {"plugin": "fedavg"}}  # noqa: RUF012
+
+    @rule()
+    def close_round(self) -> None:
+        core, m = self.bench.coordinator.core, self.model
+        before = self.bench.rows()[-1].entry
+        CloseRound(core.rounds, core.store, core.live)()
+        self._take_flush(after=before)
+        waited_for = set(SITES) - set(m.fenced)
+        assert not m.buffered or waited_for - {site for site, _, _ in m.buffered}
+
+
 FEW = settings(
     max_examples=15,
     stateful_step_count=30,
@@ -336,3 +352,5 @@ TestCoordinatorMachine = CoordinatorMachine.TestCase
 TestCoordinatorMachine.settings = FEW
 TestBufferedMachine = BufferedMachine.TestCase
 TestBufferedMachine.settings = FEW
+TestSynchronousMachine = SynchronousMachine.TestCase
+TestSynchronousMachine.settings = FEW
