@@ -55,7 +55,8 @@ chaos: $(BIN)/python ## kill, cut, fill and damage real federations and check wh
 	@$(ROOM) python -m tests.system.chaos --faults $(or $(FAULTS),200) $(if $(SEED),--seed $(SEED))
 
 .PHONY: check
-check: lint test ## what CI runs: lint, test, a short demo
+check: lint test ## what CI runs: lint, test, the page of results, a short demo
+	@$(MAKE) --no-print-directory results CHECK=1
 	$(ROOM) python -m letheon.cli.demo --short --out out/check
 
 .PHONY: bench-resume
@@ -83,6 +84,10 @@ bench-recovery: $(BIN)/python ## seconds from kill -9 to serving: 100 MB model, 
 .PHONY: bench-straggler
 bench-straggler: $(BIN)/python ## an erasure beside a 10x straggler, asynchronous against synchronous rounds (DATA=folder, SEEDS="0 1")
 	@$(ROOM) python benchmarks/straggler.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS))
+
+.PHONY: results
+results: $(BIN)/python ## docs/results.md and its pictures from benchmarks/results/unlearning; CHECK=1 fails if they would change
+	@$(ROOM) python -m letheon.simulation.report $(if $(CHECK),--check)
 
 ##@ Running
 
