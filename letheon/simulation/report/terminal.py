@@ -56,7 +56,7 @@ def _ends(method: MethodSummary) -> tuple[str, str, str]:
     missed = [bar.title for bar in method.bars if bar.verdict is Outcome.MISSED]
     met = f"{method.met} of {method.measured}"
     if missed:
-        met += f"; missed: {', '.join(missed)}"
+        met += f"; missed: {'; '.join(missed)}"
     ratio = number(method.time.ratio, 2)
     seconds = [moment.seconds for moment in method.time.method]
     after = f"{number(sum(seconds) / len(seconds))} s ({ratio})" if seconds else NOTHING
