@@ -157,9 +157,10 @@ class StudyConfig(_Section):
         """The snapshots that lie in the window."""
         return tuple(moment for moment in self.snapshots if moment <= self.window(kind))
 
-    def digest(self) -> str:
-        """SHA-256, hex, of what decides the numbers of one unit: all but seeds and lists."""
+    def digest(self, images: ImagesConfig) -> str:
+        """SHA-256, hex, of what decides the numbers of one unit, its methods left aside."""
         told = self.model_dump(mode="json", exclude={"seeds", "images", "methods", "kinds", "name"})
+        told["images"] = images.model_dump(mode="json")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -30,6 +30,7 @@ class ImagesConfig(BaseModel):
     merge_classes: dict[str, str] = {}  # class name -> the class it is counted as
     shrink: int = Field(default=1, ge=1)  # mean over squares of so many pixels a side
     most: int = Field(default=6000, ge=100)  # records, drawn by patient
+    before: int | None = Field(default=None, ge=1)  # deltas until the request; none: the study's
 
 
 def find_file(config: ImagesConfig, data: Path | None) -> Path:

@@ -139,13 +139,13 @@ class UnitRun:
     def _begun(self) -> dict[str, Any]:
         if self._file.is_file():
             kept: dict[str, Any] = json.loads(self._file.read_text())
-            if kept.get("format") == FORMAT and kept.get("settings") == self._study.digest():
+            if kept.get("format") == FORMAT and kept.get("settings") == self._study.digest(self._unit.images):
                 return kept
         hospitals = self.hospitals
         return {
             "format": FORMAT,
             "study": self._study.name,
-            "settings": self._study.digest(),
+            "settings": self._study.digest(self._unit.images),
             "images": self._unit.images.name,
             "kind": self._unit.kind,
             "seed": self._unit.seed,
@@ -163,9 +163,10 @@ class UnitRun:
         if path.is_file() and "before" in self.result:
             return load_state(path, self.setting(), self.rules())
         report(TRAINING)
+        before = self._unit.images.before or self._study.before
         initial = self.network.initial(derived_seed(self._unit.seed, "initial"))
         federation = Federation.begin(self.setting(), Central.begin(self.rules(), initial))
-        train(federation, lambda f: f.accepted() >= self._study.before, lambda _: None)
+        train(federation, lambda f: f.accepted() >= before, lambda _: None)
         save_state(path, federation)
         target = self.hospitals.target
         look = self.lens.look(federation.central.head, accepted=0, seconds=0.0, version=-1)

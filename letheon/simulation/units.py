@@ -51,7 +51,7 @@ def state_folder(out: Path, unit: Unit) -> Path:
 def done_of(study: StudyConfig, unit: Unit, out: Path) -> tuple[str, ...]:
     """Labels of the branches whose results the folder holds, of these settings."""
     told = _kept(out / f"{unit.name}.json")
-    if told.get("format") != FORMAT or told.get("settings") != study.digest():
+    if told.get("format") != FORMAT or told.get("settings") != study.digest(unit.images):
         return ()
     done = {TRAINING} if "before" in told else set()
     done |= set(told.get("runs", ()))
