@@ -177,7 +177,8 @@ def _print_end(order: _Order, failed: dict[str, str]) -> None:
         keep_finished(order.study, order.units, order.out, order.keep)
     report = _Report.of(order.out)
     if order.output is Format.JSON:
-        print_document(_document(order, failed, report and report.summary.to_json()))
+        told = None if report is None else report.summary.to_json()
+        print_document(_document(order, failed, told))
         return
     if report is not None:
         report.show()
