@@ -7,7 +7,8 @@ measured is read from the erasure and from the ledger: seconds from the request 
 head and passed gate, and accepted deltas per second of the retained sites before and during it.
 
 A local training takes a fixed time at each site, whatever it needs of the processor. An agent that
-waits for the others in a round asks again every half second, which is part of what it measures.
+waits for the others in a round asks again every half second, which is part of what it measures. In
+rounds the request comes when one has just ended: their best case, for no work under way is lost.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ TRAINING: TomlTable = {
     "learning_rate": 0.04,
     "final_learning_rate": 0.01,
 }
-DECAY_DELTAS = 80  # over which the rate falls; a version of FedAvg is a round of deltas
+# The calibrator and the schedule of the rate count versions, and a version of FedAvg is a round.
+GATE_DELTAS = 8  # of retained sites, between two attempts
+DECAY_DELTAS = 80  # over which the rate falls
 STRATEGIES: dict[str, TomlTable] = {
     "fedasync": {
         "plugin": "fedasync",
@@ -81,8 +84,9 @@ class Study:
         """The demo's, with the strategy of the case."""
         settings = DemoSettings(seed=seed, out=self.out)
         deltas_a_version = 1 if case.strategy == "fedasync" else settings.sites
+        retained_a_version = 1 if case.strategy == "fedasync" else settings.sites - 1
         plan: dict[str, TomlTable] = {
-            **settings.plan,
+            "gate": {"every": GATE_DELTAS // retained_a_version},
             "training": {**TRAINING, "decay_versions": DECAY_DELTAS // deltas_a_version},
             "strategy": STRATEGIES[case.strategy],
         }
