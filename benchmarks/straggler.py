@@ -218,9 +218,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("LETHEON_DATA"))
     parser.add_argument("--dataset", help="name of the file in the folder, or synthetic")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cases", type=int, nargs="+", default=list(range(len(CASES))))
-    parser.add_argument("--before", type=int, default=80, help="accepted deltas until the request")
+    parser.add_argument("--before", type=int, default=60, help="accepted deltas until the request")
     parser.add_argument("--pace", type=float, default=1.5, help="seconds of a local training")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds of an erasure")
     parser.add_argument("--work", type=Path, default=Path("out/straggler"))
@@ -231,14 +231,6 @@ def main() -> None:
     load = os.getloadavg()[0]
     images = images_of(options.data, options.dataset, options.work)
     study = Study(images, options.work, options.pace, options.before, options.limit)
-    say(__doc__ or "")
-    say(f"{images.name}, {len(images.training)} training images; load {load:.2f} at the start")
-    results = []
-    for seed in options.seeds:
-        for case in (CASES[number] for number in options.cases):
-            say(f"{case.name}, seed {seed}")
-            results.append(measure(study, case, seed))
-            print_table(results)
     setting: dict[str, JsonValue] = {
         "dataset": images.name,
         "training_images": len(images.training),
@@ -247,7 +239,15 @@ def main() -> None:
         "accepted_deltas_before": options.before,
         "load_average_at_the_start": round(load, 2),
     }
-    write(options.out, results, setting)
+    say(__doc__ or "")
+    say(f"{images.name}, {len(images.training)} training images; load {load:.2f} at the start")
+    results = []
+    for seed in options.seeds:
+        for case in (CASES[number] for number in options.cases):
+            say(f"{case.name}, seed {seed}")
+            results.append(measure(study, case, seed))
+            write(options.out, results, setting)
+    print_table(results)
 
 
 def images_of(data: Path | None, dataset: str | None, work: Path) -> Dataset:
