@@ -2,9 +2,11 @@
 
 Starts federations of real processes on this machine, one after another: the strategy (FedAsync, or
 FedAvg, whose rounds wait for every site) with and without a straggler, everything else the same.
-Each trains until as many deltas were accepted, one site is erased by `removal`, and what is
-measured is read from the erasure and from the ledger: seconds from the request to fenced, erased
-head and passed gate, and accepted deltas per second of the retained sites before and during it.
+Each trains until as many deltas were accepted; one site is erased by `removal`. Read from the
+erasure and the ledger: seconds from the request to fenced, to the erased head, to the version that
+passed the gate (repaired), and to the passed gate; accepted deltas per second of the retained
+sites before and during it. The gate gives a site that is slow to answer some seconds of grace
+(`gate.straggler_grace_seconds` of the plan): with a straggler they are between the last two.
 
 A local training takes a fixed time at each site, whatever it needs of the processor. An agent that
 waits for the others in a round asks again every half second, which is part of what it measures. In
@@ -163,7 +165,6 @@ def _read(
     usage: Usage,
 ) -> Measured:
     passed = [a for a in erasure.attempts if a.verdict == erasures_pb2.Attempt.PASS]
-    gate_s = seconds_between(erasure.requested_at, passed[-1].at) if passed else None
     found = _throughput(erasure, ledger)
     numbers = _utility(passed[-1]) if passed else {}
     until = _moment(passed[-1].at) if passed else ledger.rows[-1].at
@@ -175,7 +176,8 @@ def _read(
         state=erasures_pb2.Erasure.State.Name(erasure.state),
         fenced_s=seconds_between(erasure.requested_at, erasure.fenced_at),
         erased_head_s=seconds_between(erasure.requested_at, erasure.removed_at),
-        gate_s=gate_s,
+        repaired_s=_repaired_s(erasure, passed[-1], ledger) if passed else None,
+        gate_s=seconds_between(erasure.requested_at, passed[-1].at) if passed else None,
         attempts=len(erasure.attempts),
         retained_deltas_to_gate=sum(row.at <= until for row in after),
         accuracy_before=numbers.get("mean_before"),
@@ -188,6 +190,13 @@ def _read(
         own_cores_busy=round(usage.own_busy, 3),
         all_cores_busy=round(usage.mean_busy, 3),
     )
+
+
+def _repaired_s(
+    erasure: erasures_pb2.Erasure, passed: erasures_pb2.Attempt, ledger: LedgerLog
+) -> float:
+    born = next(row.at for row in ledger.rows if row.version == passed.version)
+    return round(born - _moment(erasure.requested_at), 3)
 
 
 def _throughput(erasure: erasures_pb2.Erasure, ledger: LedgerLog) -> Throughput:

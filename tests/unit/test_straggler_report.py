@@ -17,6 +17,7 @@ ONE = Measured(
     state="CERTIFIED",
     fenced_s=0.001,
     erased_head_s=0.1,
+    repaired_s=8.0,
     gate_s=10.0,
     attempts=1,
     retained_deltas_to_gate=16,
