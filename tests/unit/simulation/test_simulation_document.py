@@ -62,7 +62,10 @@ def test_the_document_shows_the_default(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "benchmarks" / "studies").glob("*.toml")), ids=lambda path: path.stem
+    "path",
+    # stages.toml names studies, it is none.
+    sorted(p for p in (ROOT / "benchmarks" / "studies").glob("*.toml") if p.stem != "stages"),
+    ids=lambda path: path.stem,
 )
 def test_a_study_of_the_repository_is_named_as_its_file(path: Path) -> None:
     study = load_study(path)
