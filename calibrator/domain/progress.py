@@ -50,6 +50,17 @@ class PendingPatch(_Part):
     scale: float
     norm: float  # L2, as added
     numbers: dict[str, float]
+    site: str = ""  # sites/{site} whose contribution it is made of
+
+
+class SitePatches(_Part):
+    """Patches made of single sites' contributions, on their way into the head."""
+
+    patches: tuple[PendingPatch, ...]  # in the order they are sent
+    sent: int = 0  # of them, each counted in `own_patches`
+    version: int = 0  # after the last one sent
+    norm: float  # L2, of their sum
+    numbers: dict[str, float]
 
 
 class MethodProgress(_Part):
@@ -60,6 +71,7 @@ class MethodProgress(_Part):
     asked: Asked | None = None
     wait_until: int | None = None  # version
     pending: PendingPatch | None = None
+    site_patches: SitePatches | None = None
     tries: int = 0  # update ids of the present step that another payload had used up
 
 

@@ -13,6 +13,7 @@ from calibrator.services.calibrate_head import calibrate_head
 from calibrator.services.compute_patch import compute_patch
 from calibrator.services.job import Advance, Ended, Job, Moved, Waiting, Workshop
 from calibrator.services.push_patch import push_patch
+from calibrator.services.recombine_head import recombine_head
 from letheon.unlearning.method import (
     AskTarget,
     Calibrate,
@@ -25,6 +26,7 @@ from letheon.unlearning.method import (
     Outcome,
     PatchAdded,
     PushPatch,
+    Recombine,
     Step,
     WaitForDeltas,
 )
@@ -82,6 +84,8 @@ def _carry_out(
             return calibrate_head(job, now, step, workshop, method.offer)
         case ComputePatch():
             return compute_patch(job, now, step, workshop, method.offer)
+        case Recombine():
+            return recombine_head(job, now, step, workshop, method.offer)
         case WaitForDeltas(count):
             return _wait(job, now, count, workshop)
         case _:
@@ -102,7 +106,8 @@ def _fold(
     progress: Progress, now: MethodProgress, step: Step, outcome: Outcome, method: Method
 ) -> Progress:
     after = MethodProgress(snapshot=now.snapshot, state=method.fold(now.state, outcome))
-    added = isinstance(outcome, PatchAdded)
+    # Patches of single sites were counted as they were sent.
+    added = isinstance(outcome, PatchAdded) and now.site_patches is None
     return progress.model_copy(
         update={
             "method": after,
