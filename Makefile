@@ -84,6 +84,14 @@ bench-recovery: $(BIN)/python ## seconds from kill -9 to serving: 100 MB model, 
 bench-straggler: $(BIN)/python ## an erasure beside a 10x straggler, asynchronous against synchronous rounds (DATA=folder, SEEDS="0 1")
 	@$(ROOM) python benchmarks/straggler.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS))
 
+STUDY ?= $(if $(QUICK),quick,core)
+
+.PHONY: bench-unlearning
+bench-unlearning: $(BIN)/python ## a study of unlearning methods; hours, goes on where it stopped (QUICK=1: minutes; STUDY=core DATA=folder|file.npz SEEDS=0,1 KEEP=1)
+	letheon simulate --config benchmarks/studies/$(STUDY).toml --out out/studies/$(STUDY)$(if $(filter %.npz,$(DATA)),-$(basename $(notdir $(DATA)))) \
+	  $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) \
+	  $(if $(KEEP),--keep benchmarks/results/unlearning/$(STUDY))
+
 ##@ Running
 
 .PHONY: demo

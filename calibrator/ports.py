@@ -171,8 +171,12 @@ class Removals(Protocol):
 class Contributions(Protocol):
     """Reading what the sites that stay contributed."""
 
-    def retained_parts(self, ticket: Ticket, segments: int) -> Sequence[RetainedPart]:
+    def retained_parts(
+        self, ticket: Ticket, segments: int, *, with_subject: bool = False
+    ) -> Sequence[RetainedPart]:
         """Each retained site's contribution in up to `segments` parts, oldest first.
+
+        Before the removal, if asked for, the subject's as one part before them.
 
         Raises PatchVoid if an erasure names one of the sites meanwhile.
         """

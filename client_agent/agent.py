@@ -163,7 +163,7 @@ class Agent:
         parts.trainer.adopt(plan)
         standing = parts.coordinator.register(
             display_name=parts.config.display_name or parts.config.site,
-            record_count=holdings.train_records,
+            holdings=holdings,
             plan_digest=plan.digest,
         )
         for part in ("train", "control", "validation"):

@@ -20,8 +20,8 @@ class Coordinator(Protocol):
     def plan(self) -> Plan:
         """The plan of the federation."""
 
-    def register(self, *, display_name: str, record_count: int, plan_digest: str) -> Standing:
-        """Enrols the site, or says again who it is."""
+    def register(self, *, display_name: str, holdings: Holdings, plan_digest: str) -> Standing:
+        """Enrols the site, or says again who it is and what it brings."""
 
     def next_task(self, abandoned_task: str) -> Assignment:
         """The next task, or how long to wait."""

@@ -46,21 +46,29 @@ def timestamp(at: datetime) -> Timestamp:
 
 def erasure_from(message: erasures_pb2.Erasure) -> Erasure:
     """The parts of an erasure that the calibrator needs."""
-    level = message.level
+    level = _level(message.level) or _DEFAULT_LEVEL
     promoted = message.HasField("promoted_at")
     return Erasure(
         name=message.name,
         request_id=message.request_id,
         site=message.site,
         legal_basis=message.legal_basis,
-        level=erasures_pb2.AssuranceLevel.Name(level) if level else _DEFAULT_LEVEL,
+        level=level,
         method=message.method,
         calibrate=message.calibrate,
         requested_at=moment(message.requested_at),
         fenced_at=moment(message.fenced_at),
         deadline=moment(message.deadline),
         promoted_at=moment(message.promoted_at) if promoted else None,
+        level_admitted=_level(message.level_admitted) or level,
+        caveats=tuple(message.caveats),
+        uncertifiable=message.uncertifiable,
     )
+
+
+def _level(number: erasures_pb2.AssuranceLevel.ValueType) -> str:
+    """`L1`; empty for one that was not told."""
+    return erasures_pb2.AssuranceLevel.Name(number) if number else ""
 
 
 def claim_from(message: erasures_pb2.Claim) -> Claim:

@@ -144,10 +144,15 @@ class CoordinatorClient:
             convert.erasure_from(answer.erasure), convert.evidence_from(answer.evidence_json)
         )
 
-    def retained_parts(self, ticket: Ticket, segments: int) -> Sequence[RetainedPart]:
+    def retained_parts(
+        self, ticket: Ticket, segments: int, *, with_subject: bool = False
+    ) -> Sequence[RetainedPart]:
         """Each retained site's contribution in up to `segments` parts, oldest first."""
         request = pb.DownloadContributionsRequest(
-            name=ticket.erasure, fencing_token=ticket.token, segments=segments
+            name=ticket.erasure,
+            fencing_token=ticket.token,
+            segments=segments,
+            with_subject=with_subject,
         )
         stream = self._jobs.DownloadContributions(request, timeout=transfer.TRANSFER_DEADLINE_S)
         return tuple(read_parts(stream, self.plan().parameters))

@@ -38,6 +38,9 @@ class Erasure:
     fenced_at: datetime
     deadline: datetime
     promoted_at: datetime | None
+    level_admitted: str = "L1"  # the highest that can be granted
+    caveats: tuple[str, ...] = ()  # what must not be concluded, a sentence each
+    uncertifiable: str = ""  # why no certificate can be given, a sentence
 
 
 @dataclass(frozen=True)

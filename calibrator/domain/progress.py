@@ -72,6 +72,7 @@ class MethodProgress(_Part):
     wait_until: int | None = None  # version
     pending: PendingPatch | None = None
     site_patches: SitePatches | None = None
+    preparation_done: bool = False  # its patches are in, or were refused
     tries: int = 0  # update ids of the present step that another payload had used up
 
 
@@ -117,6 +118,8 @@ class Progress(_Part):
     stage: Stage = Stage.REMOVE
     stage_since: datetime
     salt: str  # of the subject's commitment
+    preparation_tried: bool = False  # of a method that prepares patches for the removal
+    prepared_patches: SitePatches | None = None  # until the method begins
     removal: Removal | None = None
     restarts: int = 0  # later removals that made the method start over
     own_patches: int = 0  # versions that the calibrator itself added since the removal
@@ -143,6 +146,7 @@ class Progress(_Part):
                 "stage_since": now,
                 "restarts": self.restarts + 1,
                 "method": None,
+                "prepared_patches": None,
                 "gate": gate,
             }
         )

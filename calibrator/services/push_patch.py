@@ -85,30 +85,34 @@ def deliver(
         "accuracy_after": trial.accuracy_after,
         **trial.numbers,
     }
-    pending = pack(job, now, workshop, name=name, patch=trial.patch, origin=origin)
+    base = ModelRef(origin.version, now.snapshot.epoch, origin.sha256)
+    pending = pack(job, workshop, name=name, tries=now.tries, patch=trial.patch, base=base)
     pending = pending.model_copy(update={"scale": trial.scale, "numbers": numbers})
     return _noted(job, now.model_copy(update={"pending": pending}))
 
 
 def pack(
     job: Job,
-    now: MethodProgress,
     workshop: Workshop,
     *,
     name: str,
+    tries: int,
     patch: Vector,
-    origin: ModelRef,
+    base: ModelRef,
     site: str = "",
 ) -> PendingPatch:
-    """Writes the payload of a patch [d]. `site`: whose contribution it is made of, if of one."""
+    """Writes the payload of a patch [d] of `base`.
+
+    `site`: whose contribution it is made of, if of one.
+    """
     payload = encoding.encode(patch, workshop.plan.encoding)
-    update_id = derived_uuid(job.erasure.name, job.progress.restarts, name, now.tries)
+    update_id = derived_uuid(job.erasure.name, job.progress.restarts, name, tries)
     _path(workshop, update_id).write_bytes(payload)
     return PendingPatch(
         update_id=update_id,
         sha256=hashlib.sha256(payload).hexdigest(),
-        epoch=now.snapshot.epoch,
-        base_version=origin.version,
+        epoch=base.epoch,
+        base_version=base.version,
         scale=1.0,
         norm=arithmetic.norm(patch),
         numbers={},

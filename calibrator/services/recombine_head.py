@@ -48,22 +48,20 @@ def recombine_head(
     )
     if isinstance(made, Rejected):
         return PatchRefused(made.reason, final=not offer.subtracts)
-    return _note(job, now, head, f"recombination-{step.round}", made, workshop)
+    name = f"recombination-{step.round}"
+    packed = pack_shares(job, made, workshop, name=name, tries=now.tries, base=head)
+    return _moved(job, now.model_copy(update={"site_patches": packed}))
 
 
-def _note(
-    job: Job,
-    now: MethodProgress,
-    head: ModelRef,
-    name: str,
-    made: Recombination,
-    workshop: Workshop,
-) -> Moved:
+def pack_shares(
+    job: Job, made: Recombination, workshop: Workshop, *, name: str, tries: int, base: ModelRef
+) -> SitePatches:
+    """Writes the payload of each site's share."""
     patches = tuple(
-        pack(job, now, workshop, name=f"{name}/{site}", patch=patch, origin=head, site=site)
+        pack(job, workshop, name=f"{name}/{site}", tries=tries, patch=patch, base=base, site=site)
         for site, patch in made.patches.items()
     )
-    site_patches = SitePatches(
+    return SitePatches(
         patches=patches,
         norm=arithmetic.norm(reduce(np.add, made.patches.values())),
         numbers={
@@ -73,7 +71,6 @@ def _note(
             **made.numbers,
         },
     )
-    return _moved(job, now.model_copy(update={"site_patches": site_patches}))
 
 
 def _send(

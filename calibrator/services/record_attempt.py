@@ -107,6 +107,8 @@ def _filing(erasure: Erasure) -> statement.Filing:
         requested_at=erasure.requested_at,
         fenced_at=erasure.fenced_at,
         deadline=erasure.deadline,
+        level_admitted=erasure.level_admitted,
+        caveats=erasure.caveats,
     )
 
 

@@ -15,6 +15,7 @@ from client_agent.adapters import convert
 from client_agent.domain.answers import Answer
 from client_agent.domain.tasks import Assignment, ModelFile, Pulse, Standing
 from client_agent.domain.upload import PayloadDamaged, Receipt, Upload
+from client_agent.ports import Holdings
 from letheon.errors import CoordinatorUnreachable, LetheonError
 from letheon.federation.parameters import Layout
 from letheon.federation.plan import Plan
@@ -72,13 +73,15 @@ class CoordinatorClient:
             message = self._federation.GetPlan(federation_pb2.GetPlanRequest())
         return Plan.from_canonical(message.canonical_json)
 
-    def register(self, *, display_name: str, record_count: int, plan_digest: str) -> Standing:
-        """Enrols the site, or says again who it is."""
+    def register(self, *, display_name: str, holdings: Holdings, plan_digest: str) -> Standing:
+        """Enrols the site, or says again who it is and what it brings: counts, no records."""
         request = sites_pb2.RegisterSiteRequest(
             name=self._site,
             display_name=display_name,
-            record_count=record_count,
+            record_count=holdings.train_records,
             plan_digest=plan_digest,
+            control_records=holdings.control_records,
+            class_counts=holdings.class_counts,
         )
         with self._call():
             return convert.standing(self._sites.RegisterSite(request))

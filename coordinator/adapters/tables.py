@@ -61,6 +61,8 @@ sites = Table(
     Column("last_version", BigInteger),
     Column("erasure", _ID),
     Column("exclusion_counter", BigInteger, nullable=False),
+    Column("control_records", BigInteger),
+    Column("class_counts", Json),
 )
 entries = Table(
     "entries",
@@ -152,6 +154,9 @@ erasures = Table(
     Column("removal", RemovalJson),
     Column("evidence_json", Text, nullable=False),
     Column("failure", Text, nullable=False),
+    Column("level_admitted", words(Level), nullable=False, server_default="L1"),
+    Column("caveats", Json, nullable=False, server_default="[]"),
+    Column("uncertifiable", Text, nullable=False, server_default=""),
 )
 claims = Table(
     "claims",

@@ -7,7 +7,7 @@ RECEIVED -> CLAIMED -> ERASING -> CALIBRATING <-> VERIFYING -> CERTIFIED
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -102,6 +102,11 @@ class Erasure:
     removal: Removal | None = None
     evidence_json: str = ""  # process evidence of the passing attempt, canonical JSON
     failure: str = ""
+    # As admitted: the most that can be granted, what must not be concluded, and why no certificate
+    # can be given at all.
+    level_admitted: Level = Level.L1
+    caveats: list[str] = field(default_factory=list)
+    uncertifiable: str = ""
 
     @property
     def is_open(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -32,6 +33,8 @@ class Site:
     last_version: int | None = None
     erasure: str | None = None  # the erasure that fenced it
     exclusion_counter: int = 0
+    control_records: int | None = None  # it never trains on; None: it did not say
+    class_counts: Mapping[str, int] | None = None  # training records by class name
 
 
 def check_not_fenced(site: Site) -> None:

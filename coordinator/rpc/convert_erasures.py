@@ -82,6 +82,9 @@ def erasure(
         deadline=timestamp(value.deadline),
         attempts=[attempt(one) for one in attempts],
         failure=value.failure,
+        level_admitted=_LEVELS_ON_THE_WIRE[value.level_admitted],
+        caveats=value.caveats,
+        uncertifiable=value.uncertifiable,
     )
     if value.removed_at is not None:
         message.removed_at.CopyFrom(timestamp(value.removed_at))

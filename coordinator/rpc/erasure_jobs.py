@@ -109,7 +109,11 @@ class ErasureJobsServicer(erasures_pb2_grpc.ErasureJobsServicer):
     ) -> Iterator[erasures_pb2.DownloadContributionsResponse]:
         """Of each part a header, then its chunks."""
         parts = RetainedParts(
-            erasure_id(request.name), request.fencing_token, request.segments, self.setting
+            erasure_id(request.name),
+            request.fencing_token,
+            request.segments,
+            self.setting,
+            with_subject=request.with_subject,
         )
         with self.slots.take():
             for part in parts:

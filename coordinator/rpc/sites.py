@@ -32,6 +32,10 @@ class SitesServicer(sites_pb2_grpc.SitesServicer):
             display_name=request.display_name,
             record_count=request.record_count,
             plan_digest=request.plan_digest,
+            control_records=(
+                request.control_records if request.HasField("control_records") else None
+            ),
+            class_counts=dict(request.class_counts),
         )
         return convert.site(made)
 

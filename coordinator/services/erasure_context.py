@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
-from typing import Protocol
 
 from coordinator.domain.claim import check_token
 from coordinator.domain.erasure import Erasure
@@ -19,6 +18,7 @@ from coordinator.services.presence import Presence
 from coordinator.services.verify_ledger import VerifyLedger
 from letheon import registry
 from letheon.errors import MethodRefused, UnknownPlugin
+from letheon.federation.admission import MethodOffer
 from letheon.federation.aggregation.strategy import Strategy
 from letheon.federation.plan import Plan
 from letheon.servicekit.clock import Clock
@@ -33,16 +33,6 @@ class ErasureLimits:
     subject_seen_within: timedelta = timedelta(minutes=5)
     # Longer than a lease, so that a calibrator that is merely slow is not announced over.
     reannounce_after: timedelta = timedelta(minutes=2)
-
-
-class MethodOffer(Protocol):
-    """What an unlearning method says of itself; read without importing the method's library."""
-
-    name: str
-    levels: frozenset[str]
-    subtracts: bool
-    services: bool
-    why_not_services: str
 
 
 def _observe_nothing(stage: str, seconds: float) -> None:

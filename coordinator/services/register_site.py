@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from coordinator.domain.site import Site, SiteState
@@ -10,6 +11,8 @@ from letheon.errors import MalformedRequest, SiteFenced, WrongPlan
 from letheon.servicekit.clock import Clock
 
 _LONGEST_DISPLAY_NAME = 200
+_LONGEST_CLASS_NAME = 200
+_MOST_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -21,37 +24,70 @@ class RegisterSite:
     plan_digest: str
 
     def __call__(
-        self, site: str, *, display_name: str, record_count: int, plan_digest: str
+        self,
+        site: str,
+        *,
+        display_name: str,
+        record_count: int,
+        plan_digest: str,
+        control_records: int | None = None,
+        class_counts: Mapping[str, int] | None = None,
     ) -> Site:
-        """The site. Raises MalformedRequest, WrongPlan, or SiteFenced for an erased name."""
-        if record_count < 0:
-            raise MalformedRequest("record_count is negative", field="record_count")
+        """The site. The counts are those it trains on, but for `control_records`; None: not told.
+
+        Raises MalformedRequest, WrongPlan, or SiteFenced for an erased name.
+        """
+        _check_counts(record_count, control_records, class_counts or {})
         if len(display_name) > _LONGEST_DISPLAY_NAME:
             raise MalformedRequest(
                 f"display_name is longer than {_LONGEST_DISPLAY_NAME}", field="display_name"
             )
+        self._check_plan(plan_digest)
+        now = self.clock.now()
+        with self.store.write() as uow:
+            known = uow.sites.find(site)
+            if known is not None and known.state is SiteState.ERASED:
+                raise SiteFenced(
+                    f"sites/{site} was erased; its name is never used again",
+                    site=site,
+                    erasure=known.erasure,
+                )
+            made = replace(
+                known or Site(site, SiteState.ACTIVE, display_name, record_count, now, now),
+                display_name=display_name,
+                record_count=record_count,
+                last_seen_at=now,
+                control_records=control_records,
+                class_counts=dict(class_counts) if class_counts else None,
+            )
+            uow.sites.save(made)
+            uow.commit()
+        return made
+
+    def _check_plan(self, plan_digest: str) -> None:
         if plan_digest and plan_digest != self.plan_digest:
             raise WrongPlan(
                 f"the agent was built for plan {plan_digest[:12]}, "
                 f"the federation trains plan {self.plan_digest[:12]}",
                 plan=self.plan_digest,
             )
-        now = self.clock.now()
-        with self.store.write() as uow:
-            known = uow.sites.find(site)
-            if known is None:
-                made = Site(site, SiteState.ACTIVE, display_name, record_count, now, now)
-                uow.sites.add(made)
-            elif known.state is SiteState.ERASED:
-                raise SiteFenced(
-                    f"sites/{site} was erased; its name is never used again",
-                    site=site,
-                    erasure=known.erasure,
-                )
-            else:
-                made = replace(
-                    known, display_name=display_name, record_count=record_count, last_seen_at=now
-                )
-                uow.sites.save(made)
-            uow.commit()
-        return made
+
+
+def _check_counts(
+    record_count: int, control_records: int | None, class_counts: Mapping[str, int]
+) -> None:
+    if record_count < 0:
+        raise MalformedRequest("record_count is negative", field="record_count")
+    if control_records is not None and control_records < 0:
+        raise MalformedRequest("control_records is negative", field="control_records")
+    if len(class_counts) > _MOST_CLASSES:
+        raise MalformedRequest(
+            f"class_counts names more than {_MOST_CLASSES} classes", field="class_counts"
+        )
+    for name, count in class_counts.items():
+        if not name or len(name) > _LONGEST_CLASS_NAME or count < 0:
+            raise MalformedRequest(
+                f"class_counts holds names of 1 to {_LONGEST_CLASS_NAME} characters and counts "
+                "that are not negative",
+                field="class_counts",
+            )

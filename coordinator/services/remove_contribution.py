@@ -19,7 +19,8 @@ from coordinator.services.keep_snapshots import keep_snapshots
 from coordinator.services.live_model import Head
 from coordinator.services.replay_start import BEFORE_FIRST, contribution_at
 from coordinator.services.request_erasure import void_row
-from letheon.errors import ContributionNotSubtractable, InternalFault
+from letheon.errors import InternalFault
+from letheon.federation.admission import check_subtractable
 from letheon.federation.arithmetic import norm
 from letheon.federation.ledger import Entry, EntryKind, merges
 from letheon.federation.parameters import Vector, digest
@@ -84,8 +85,10 @@ def _remove(
 ) -> tuple[Erasure, dict[int, Vector]]:
     """The erasure after its removal, and the weights around it by version."""
     check_open(erasure)
-    subtracts = offer_of(erasure.method).subtracts
-    _check_strategy(erasure, context, subtracts=subtracts)
+    method = offer_of(erasure.method)
+    subtracts = method.subtracts
+    plugin = context.plan.strategy.plugin
+    check_subtractable(erasure.site, method, strategy=plugin, linear=context.strategy.linear)
     # Folding may take long and is done while others train: a fenced site adds nothing more.
     folded = _fold(erasure.site, context)
     with context.live.exclusive() as head:
@@ -100,16 +103,6 @@ def _remove(
             erasure, removal = _commit(erasure, draft, head, uow, context)
     _report(erasure, removal, context)
     return erasure, {removal.version_before: draft.before, removal.version_after: draft.after}
-
-
-def _check_strategy(erasure: Erasure, context: ErasureContext, *, subtracts: bool) -> None:
-    if subtracts and not context.strategy.linear:
-        plugin = context.plan.strategy.plugin
-        raise ContributionNotSubtractable(
-            f"strategy {plugin} is not linear: what sites/{erasure.site} added to the head is no "
-            "sum that could be subtracted",
-            strategy=plugin,
-        )
 
 
 def _fold(site: str, context: ErasureContext) -> _Folded:

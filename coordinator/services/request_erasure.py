@@ -12,21 +12,15 @@ from coordinator.domain.model import BufferedDelta, FederationRow, ModelFile
 from coordinator.domain.serving import ServingPolicy, begin_erasure
 from coordinator.domain.site import Site, fence
 from coordinator.ports import UnitOfWork
+from coordinator.services.admit_erasure import Admitting, admitted, admitted_again
 from coordinator.services.advance_serving import CANDIDATE_PIN, candidate_request
-from coordinator.services.erasure_context import (
-    ErasureContext,
-    MethodOffer,
-    offer_of,
-    offered_methods,
-)
+from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.live_model import Head
 from coordinator.services.remaining_subjects import remaining_subjects
 from coordinator.services.withdraw_tasks import withdraw
 from letheon.errors import (
     ErasureAlreadyRequested,
-    LevelRefused,
     MalformedRequest,
-    MethodRefused,
     RequestAltered,
 )
 from letheon.federation.ledger import Entry, EntryKind
@@ -34,10 +28,6 @@ from letheon.servicekit.faults import reach
 
 _TEXT_LIMIT = 200
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
-_NOT_OFFERED_YET = {
-    Level.L2: "an (epsilon, delta) certificate is not offered yet",
-    Level.L3: "exact retraining is not offered yet",
-}
 _LONGEST_DEADLINE = timedelta(days=3650)
 FALLBACK_PIN = "fallback"
 
@@ -59,16 +49,15 @@ class RequestErasure:
 def request_erasure(command: RequestErasure, context: ErasureContext) -> Erasure:
     """The erasure, its subject fenced. Repeating a request id gives the same one.
 
-    Raises MalformedRequest, MethodRefused, LevelRefused, UnknownSite, ErasureAlreadyRequested,
-    RequestAltered.
+    Raises MalformedRequest, UnknownSite, ErasureAlreadyRequested, RequestAltered; MethodRefused,
+    LevelRefused or ContributionNotSubtractable, with which nothing is fenced.
     """
     received_at = context.clock.now()
     _check_fields(command)
     with context.store.read() as uow:
         known = _repeated(uow, command)
     if known is None:
-        _check_method(command)
-        known = _committed(_draft(command, context, received_at), context)
+        known = _committed(_draft(command, context, received_at), context, admitted)
         reach("request.committed")
     # Also for a request that is known: the call that filed it may have ended before this line.
     context.tombstones.record(known)
@@ -80,10 +69,11 @@ def request_erasure(command: RequestErasure, context: ErasureContext) -> Erasure
 def file_again(erasure: Erasure, context: ErasureContext) -> Erasure:
     """An erasure that a restored database lacks, under its old id. Repeating it is harmless."""
     now = context.clock.now()
-    return _committed(replace(erasure, fenced_at=now, state_since=now), context)
+    draft = replace(erasure, fenced_at=now, state_since=now)
+    return _committed(draft, context, admitted_again)
 
 
-def _committed(draft: Erasure, context: ErasureContext) -> Erasure:
+def _committed(draft: Erasure, context: ErasureContext, admitting: Admitting) -> Erasure:
     """The erasure in the database, its subject fenced; the one of that request if there is one."""
     with context.store.write() as uow:
         known = _repeated(uow, draft)
@@ -91,10 +81,10 @@ def _committed(draft: Erasure, context: ErasureContext) -> Erasure:
             return known
         if not _waiting_of(uow, draft.site):
             # Without a ledger row to write, the fence does not wait for a merge that goes on.
-            return _file(draft, context, uow)
+            return _file(draft, admitting, context, uow)
     with context.live.exclusive() as head, context.store.write() as uow:
         known = _repeated(uow, draft)
-        return known or _file(draft, context, uow, head=head)
+        return known or _file(draft, admitting, context, uow, head=head)
 
 
 def _draft(command: RequestErasure, context: ErasureContext, received_at: datetime) -> Erasure:
@@ -118,11 +108,17 @@ def _draft(command: RequestErasure, context: ErasureContext, received_at: dateti
 
 
 def _file(
-    erasure: Erasure, context: ErasureContext, uow: UnitOfWork, *, head: Head | None = None
+    draft: Erasure,
+    admitting: Admitting,
+    context: ErasureContext,
+    uow: UnitOfWork,
+    *,
+    head: Head | None = None,
 ) -> Erasure:
-    now = erasure.fenced_at
-    site = uow.sites.get(erasure.site)
+    now = draft.fenced_at
+    site = uow.sites.get(draft.site)
     _check_not_asked_before(uow, site)
+    erasure = admitting(draft, uow, context)
     uow.erasures.add(erasure)
     uow.sites.save(fence(site, erasure.id))
     uow.outbox.add(erasure.id, now)
@@ -198,31 +194,6 @@ def _check_fields(command: RequestErasure) -> None:
             f"deadline must lie in the future, at most {_LONGEST_DEADLINE.days} days away",
             field="deadline",
         )
-
-
-def _check_method(command: RequestErasure) -> None:
-    if command.level in _NOT_OFFERED_YET:
-        raise LevelRefused(
-            f"{command.level}: {_NOT_OFFERED_YET[command.level]}; ask for L1", level=command.level
-        )
-    offer = offer_of(command.method)
-    if not offer.services:
-        raise MethodRefused(offer.why_not_services, method=command.method)
-    if command.level not in offer.levels:
-        raise LevelRefused(
-            f"{command.method} cannot give {command.level}; {_what_can_be_had(command.level)}",
-            level=command.level,
-            method=command.method,
-        )
-
-
-def _what_can_be_had(level: Level) -> str:
-    offers: list[MethodOffer] = [offer_of(name) for name in offered_methods()]
-    giving = [offer.name for offer in offers if level in offer.levels]
-    if giving:
-        return f"{level} is given by: {', '.join(giving)}"
-    levels = sorted(set().union(*(offer.levels for offer in offers)))
-    return f"no method gives it; levels to be had: {', '.join(levels)}"
 
 
 def _withhold(uow: UnitOfWork, context: ErasureContext, site: Site) -> None:

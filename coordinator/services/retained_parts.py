@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coordinator.domain.erasure import check_open
+from coordinator.domain.erasure import Erasure, check_open
 from coordinator.domain.model import Term
 from coordinator.domain.site import SiteState, check_stays
 from coordinator.ports import UnitOfWork
 from coordinator.services.erasure_context import ErasureContext, job
-from coordinator.services.gate_attempt import check_removed
 from coordinator.services.replay_start import BEFORE_FIRST, fold_terms
 from coordinator.services.replayable import compacted_through
 from letheon.errors import MalformedRequest, PayloadCorrupt
@@ -52,6 +51,7 @@ class RetainedParts:
     token: int
     segments: int  # of each site, at most
     context: ErasureContext
+    with_subject: bool = False  # before its removal, its contribution first, as one part
 
     def __iter__(self) -> Iterator[Part]:
         """Begins anew."""
@@ -60,10 +60,21 @@ class RetainedParts:
         with self.context.store.read() as uow:
             erasure = job(uow, self.erasure, self.token)
             check_open(erasure)
-            check_removed(erasure)
             sites = _retained(uow)
+        if self.with_subject:
+            yield from self._subject(erasure)
         for site in sites:
             yield from self._checked(self._parts_of(site), sites)
+
+    def _subject(self, erasure: Erasure) -> Iterator[Part]:
+        if erasure.removal is not None:
+            raise MalformedRequest(
+                f"sites/{erasure.site} contributes nothing since its removal", field="with_subject"
+            )
+        total, _ = self.context.keep.contribution(erasure.site)
+        if total is not None:
+            terms = self._terms(erasure.site)
+            yield Part(erasure.site, terms[0].entry, terms[-1].entry, total)
 
     def _checked(self, parts: Iterator[Part], sites: Sequence[str]) -> Iterator[Part]:
         while True:

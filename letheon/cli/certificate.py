@@ -94,10 +94,11 @@ def _print_invalid(error: CertificateInvalid, output: Format) -> None:
 def verified_lines(verified: Verified) -> list[str]:
     """The outcome of a check for a person."""
     facts = _facts(verified.statement)
+    asked, granted = facts["level"], facts["level_granted"]
+    level = f"level {asked}" if granted in (None, asked) else f"level {granted} ({asked} was asked)"
     lines = [
         f"The certificate holds, signed with key {verified.key_id}.",
-        f"{facts['erasure']} of {facts['site']}, level {facts['level']}, by {facts['method']}: "
-        f"{facts['claim']}.",
+        f"{facts['erasure']} of {facts['site']}, {level}, by {facts['method']}: {facts['claim']}.",
     ]
     return [*lines, f"Note: {verified.caveat}."] if verified.caveat else lines
 
@@ -107,6 +108,7 @@ def _facts(statement: Statement) -> Fields:
         "erasure": statement.get("erasure"),
         "site": statement.get("subject", {}).get("site"),
         "level": statement.get("level"),
+        "level_granted": statement.get("level_granted"),
         "method": statement.get("method", {}).get("name"),
         "claim": statement.get("claim"),
     }

@@ -76,6 +76,8 @@ def request(
 ) -> None:
     """File an unlearning request. When this returns, the site is fenced.
 
+    A request that is refused fences nothing; one that is admitted with caveats prints them.
+
     With --watch: exit code 1 if the erasure fails.
     """
     message = erasures_pb2.RequestErasureRequest(
@@ -91,6 +93,8 @@ def request(
     with connect(coordinator) as remote:
         erasure = remote.erasures.RequestErasure(message)
         if watch_it:
+            if output is Format.TABLE:
+                _say_caveats(erasure_document(erasure))
             _follow(remote, erasure.name, output)
             return
     document = erasure_document(erasure)
@@ -171,7 +175,7 @@ def show(
     coordinator: CoordinatorOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """One erasure: its state, what was removed, and every run of the gate."""
+    """One erasure: its state, its caveats, what was removed, and every run of the gate."""
     question = erasures_pb2.GetErasureRequest(name=full_erasure_name(erasure))
     with connect(coordinator) as remote:
         found = remote.erasures.GetErasure(question)
@@ -200,9 +204,18 @@ def cancel(
 
 
 def _print_erasure(row: Fields) -> None:
-    shown = ("site", "state", "method", "level", "legal_basis", "requester", "requested_at",
-             "deadline", "failure", "certificate")  # fmt: skip
+    shown = ("site", "state", "method", "level", "level_admitted", "legal_basis", "requester",
+             "requested_at", "deadline", "failure", "certificate")  # fmt: skip
     print_fields(
         f"Erasure {row['id']}",
         {key.replace("_", " "): str(row[key]) for key in shown if row[key] is not None},
     )
+    _say_caveats(row)
+
+
+def _say_caveats(row: Fields) -> None:
+    caveats = row["caveats"]
+    if isinstance(caveats, list) and caveats:
+        say("What this erasure cannot show:")
+        for caveat in caveats:
+            say(f"- {caveat}.")

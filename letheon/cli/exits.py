@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
 
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "done",
-    ExitCode.DOES_NOT_HOLD: "a promise or a verification does not hold, or an erasure failed",
+    ExitCode.DOES_NOT_HOLD: "a promise or verification does not hold, or an erasure or unit failed",
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.NOT_FOUND: "no such site, model, erasure or certificate",
     ExitCode.REFUSED: "refused by the present state of the federation",

@@ -19,6 +19,7 @@ from letheon.cli import (
     ledger,
     models,
     restore,
+    simulate,
     sites,
     status,
     up,
@@ -72,6 +73,7 @@ app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("sites")(sites.sites)
 app.command("restore")(restore.restore)
+app.command("simulate")(simulate.simulate)
 app.add_typer(federation.app, name="federation")
 app.add_typer(models.app, name="models")
 app.add_typer(erase.app, name="erase")

@@ -12,7 +12,7 @@ from letheon.federation.guard import directions, guard_delta
 from letheon.federation.parameters import Vector
 from letheon.simulation.central import Alter, Rules
 from letheon.simulation.conduct import Erasure, conduct
-from letheon.simulation.config import MethodConfig, StudyConfig
+from letheon.simulation.config import Kind, MethodConfig, StudyConfig
 from letheon.simulation.federation import Federation
 from letheon.simulation.measure import Look
 from letheon.simulation.running import train_and_erase
@@ -36,7 +36,13 @@ class Branch:
 
 
 def run_branch(
-    unit: UnitRun, before: Federation, method: MethodConfig, *, study: StudyConfig, seed: int
+    unit: UnitRun,
+    before: Federation,
+    method: MethodConfig,
+    *,
+    study: StudyConfig,
+    kind: Kind,
+    seed: int,
 ) -> Branch:
     """Erases the target by the method and trains on. The federation `before` stays as it is."""
     federation = _resumed(before, method)
@@ -51,11 +57,11 @@ def run_branch(
     )
     if method.guard is not None:
         federation.alter = _guard(federation, target, method)
-    watcher = _Watcher(unit, federation, erasure, study, seed)
+    watcher = _Watcher(unit, federation, erasure, study, kind, seed)
     train_and_erase(
         federation,
         [conduct(erasure, federation, seed)],
-        lambda now: watcher.accepted(now) >= study.after,
+        lambda now: watcher.accepted(now) >= study.window(kind),
         watcher.watch,
     )
     return watcher.finished(federation)
@@ -93,9 +99,10 @@ class _Watcher:
         federation: Federation,
         erasure: Erasure,
         study: StudyConfig,
+        kind: Kind,
         seed: int,
     ) -> None:
-        self._unit, self._erasure, self._study = unit, erasure, study
+        self._unit, self._erasure, self._study, self._kind = unit, erasure, study, kind
         self._site, self._began = erasure.site, federation.now
         self._offset = federation.accepted(without=self._site)
         self._branch = Branch()
@@ -115,7 +122,7 @@ class _Watcher:
         if self._erasure.removed_at is None or accepted == self._seen:
             return
         first, self._seen = self._seen < 0, accepted
-        for moment in self._study.snapshots:
+        for moment in self._study.moments(self._kind):
             if accepted >= moment and str(moment) not in self._branch.kept:
                 self._branch.kept[str(moment)] = np.array(federation.central.head)
         looks = self._branch.looks

@@ -15,6 +15,7 @@ import numpy as np
 from letheon.federation import arithmetic
 from letheon.federation.ledger import EntryKind
 from letheon.federation.parameters import Vector
+from letheon.federation.replay import remove_contribution
 from letheon.simulation.federation import Federation
 from letheon.simulation.history import retained_parts
 from letheon.simulation.virtual_time import derived_seed
@@ -33,6 +34,7 @@ from letheon.unlearning.method import (
     Overwrite,
     PatchAdded,
     PatchRefused,
+    Preparing,
     PushPatch,
     Recombine,
     Replay,
@@ -90,12 +92,15 @@ def conduct(erasure: Erasure, federation: Federation, seed: int) -> Conductor:
     central = federation.central
     central.fence(erasure.site)
     yield At(federation.now + REMOVAL_S)
+    prepared = yield from _prepare(erasure, federation, seed)
     erasure.before = np.array(central.head)
     contribution = central.contribution(erasure.site)
     length = 0.0 if contribution is None else arithmetic.norm(contribution)
     version_before = central.version
     if not erasure.overwrites:
         central.remove(erasure.site, federation.now, subtract=erasure.method.offer.subtracts)
+        if prepared is not None:
+            _add_prepared(prepared, erasure, federation)
         federation.supersede()
     erasure.removed_at = erasure.landed_at = federation.now
     case = Case(
@@ -210,6 +215,36 @@ def _compute(
     head = federation.central.head
     made = erasure.workbench.compute(step.rule, step.parameters, head, seed=seed)
     return (yield from _land(made, step.allowed_drop, erasure, federation, EntryKind.PATCH))
+
+
+def _prepare(
+    erasure: Erasure, federation: Federation, seed: int
+) -> Generator[Wait, None, Made | None]:
+    """The patch of a method that prepares one, computed for the head without the subject."""
+    method, central = erasure.method, federation.central
+    if not isinstance(method, Preparing):
+        return None
+    step = method.preparation()
+    parts = retained_parts(central.entries, central.payloads, erasure.site, step.segments)
+    if not parts:
+        return None
+    without = np.array(central.head)
+    remove_contribution(without, central.contribution(erasure.site))
+    made = erasure.workbench.recombine(
+        without, parts, step.parameters, seed=derived_seed(seed, "prepare")
+    )
+    yield At(federation.now + made.steps * SERVER_STEP_S)
+    return made
+
+
+def _add_prepared(made: Made, erasure: Erasure, federation: Federation) -> None:
+    """Adds the prepared patch to the head that the removal left a moment ago, unless it harms."""
+    head = federation.central.head
+    allowed = (
+        erasure.method.preparation().allowed_drop if isinstance(erasure.method, Preparing) else 0.0
+    )
+    if erasure.workbench.largest_scale(head, made.change, (1.0,), allowed) is not None:
+        _add(made.change, 1.0, erasure, federation, dict(made.numbers))
 
 
 def _recombine(

@@ -34,6 +34,10 @@ Kind = Literal["backdoored", "honest"]
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
+TRAINING = "training"  # the branch that all others begin at
+RETRAININGS = ("retrain", "retrain_again")  # the references
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -111,14 +115,16 @@ class StudyConfig(_Section):
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     seeds: tuple[int, ...] = Field(min_length=1)
-    kinds: tuple[Kind, ...] = ("backdoored", "honest")
+    kinds: tuple[Kind, ...] = Field(default=("backdoored", "honest"), min_length=1)
     sites: Count = 5
     alpha: float = Field(default=1.0, gt=0)
     target_share: float = Field(default=0.2, gt=0, lt=1)
     before: Count = 120  # accepted deltas until the request
     after: Count = 160  # retained deltas from the request on
+    after_honest: Count | None = None  # of an honest target, whose bars end sooner
     look_every: Count = 5  # retained deltas
-    snapshots: tuple[int, ...] = (60, 150)  # retained deltas at which evidence is gathered
+    # Retained deltas at which evidence is gathered.
+    snapshots: tuple[int, ...] = Field(default=(60, 150), min_length=1)
     images: tuple[ImagesConfig, ...] = Field(min_length=1)
     methods: tuple[MethodConfig, ...] = ()
     plan: PlanConfig = PlanConfig()
@@ -130,6 +136,9 @@ class StudyConfig(_Section):
     def _fit_together(self) -> StudyConfig:
         if len({method.label for method in self.methods}) != len(self.methods):
             raise ValueError("two methods have the same label")
+        for method in self.methods:
+            if method.label in (TRAINING, *RETRAININGS):
+                raise ValueError(f"the label {method.label!r} is that of a reference")
         if len({images.name for images in self.images}) != len(self.images):
             raise ValueError("two images have the same name")
         if max(self.snapshots, default=0) > self.after:
@@ -138,9 +147,18 @@ class StudyConfig(_Section):
             raise ValueError("a federation to erase from has at least 2 sites")
         return self
 
-    def digest(self) -> str:
-        """SHA-256, hex, of what decides the numbers of one unit: all but seeds and lists."""
+    def window(self, kind: Kind) -> int:
+        """Retained deltas from the request on."""
+        return self.after_honest or self.after if kind == "honest" else self.after
+
+    def moments(self, kind: Kind) -> tuple[int, ...]:
+        """The snapshots that lie in the window."""
+        return tuple(moment for moment in self.snapshots if moment <= self.window(kind))
+
+    def digest(self, images: ImagesConfig) -> str:
+        """SHA-256, hex, of what decides the numbers of one unit, its methods left aside."""
         told = self.model_dump(mode="json", exclude={"seeds", "images", "methods", "kinds", "name"})
+        told["images"] = images.model_dump(mode="json")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

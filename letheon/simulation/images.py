@@ -22,7 +22,7 @@ class ImagesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1)
+    name: str = Field(pattern=r"^[a-z0-9_]+$")  # part of a file name
     file: str  # an .npz; relative to the data folder
     patient_key: str | None = None  # array of patients; none: the usual names are looked for
     records_are_patients: bool = False  # every record by itself, whatever the file says
@@ -30,6 +30,7 @@ class ImagesConfig(BaseModel):
     merge_classes: dict[str, str] = {}  # class name -> the class it is counted as
     shrink: int = Field(default=1, ge=1)  # mean over squares of so many pixels a side
     most: int = Field(default=6000, ge=100)  # records, drawn by patient
+    before: int | None = Field(default=None, ge=1)  # deltas until the request; none: the study's
 
 
 def find_file(config: ImagesConfig, data: Path | None) -> Path:

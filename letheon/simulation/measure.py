@@ -18,8 +18,8 @@ from letheon.simulation.sites import Network
 from letheon.simulation.virtual_time import derived_seed
 
 TEST_RECORDS = 1000
-PROBE_RECORDS = 500
-FORGET_RECORDS = 300
+PROBE_RECORDS = 400
+FORGET_RECORDS = 200
 
 Floats = npt.NDArray[np.float64]
 

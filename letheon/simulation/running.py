@@ -30,7 +30,7 @@ def train_and_erase(
     until: Callable[[Federation], bool],
     watch: Watch,
 ) -> None:
-    """As `train`, with erasures going on beside it."""
+    """As `train`, with erasures going on beside it; `watch` is called after their steps, too."""
     waits: list[tuple[Conductor, Wait]] = []
     for conductor in conductors:
         _resume(conductor, waits)
@@ -44,15 +44,17 @@ def train_and_erase(
         else:
             federation.step()
             watch(federation)
-        _wake(federation, waits)
+        if _wake(federation, waits):
+            watch(federation)
 
 
-def _wake(federation: Federation, waits: list[tuple[Conductor, Wait]]) -> None:
-    """Resumes every conductor whose wait is over, in their order."""
+def _wake(federation: Federation, waits: list[tuple[Conductor, Wait]]) -> bool:
+    """Resumes every conductor whose wait is over, in their order; whether there was one."""
     due = [pair for pair in waits if _over(pair[1], federation)]
     for pair in due:
         waits.remove(pair)
         _resume(pair[0], waits)
+    return bool(due)
 
 
 def _over(wait: Wait, federation: Federation) -> bool:

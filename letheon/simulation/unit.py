@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +20,20 @@ from letheon.federation.parameters import Vector
 from letheon.federation.plan import PlanDraft
 from letheon.simulation.branch import Branch, run_branch
 from letheon.simulation.central import Central, Rules
-from letheon.simulation.config import Kind, MethodConfig, StudyConfig
+from letheon.simulation.config import RETRAININGS, TRAINING, MethodConfig, StudyConfig
 from letheon.simulation.evidence_at import Laboratory
 from letheon.simulation.federation import Federation, Setting
 from letheon.simulation.hospitals import Hospitals, Planting, deal
-from letheon.simulation.images import ImagesConfig, find_file, load_images
+from letheon.simulation.images import find_file, load_images
 from letheon.simulation.measure import Lens, Look
 from letheon.simulation.running import train
 from letheon.simulation.saved_state import load_state, save_state
 from letheon.simulation.sites import Network, SiteRecords, TorchTrainer
+from letheon.simulation.units import FORMAT, Unit, state_folder
 from letheon.simulation.virtual_time import TrainingTimes, derived_seed
 from letheon.simulation.workbench import Workbench
 
-FORMAT = "letheon-study-unit/1"
-RETRAININGS = ("retrain", "retrain_again")
-
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What distinguishes a unit within its study."""
-
-    images: ImagesConfig
-    kind: Kind
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """File name without its ending."""
-        return f"{self.images.name}-{self.kind}-{self.seed}"
-
-
-def units_of(study: StudyConfig) -> list[Unit]:
-    """All units, seed by seed, so that a study stopped early has whole seeds."""
-    return [
-        Unit(images, kind, seed)
-        for seed in study.seeds
-        for images in study.images
-        for kind in study.kinds
-    ]
 
 
 class UnitRun:
@@ -69,7 +43,7 @@ class UnitRun:
         """Reads and deals the images. Raises BadData, BadConfig."""
         self._study, self._unit = study, unit
         self._file = out / f"{unit.name}.json"
-        self._state = out / "state" / unit.name
+        self._state = state_folder(out, unit)
         records, natural = load_images(
             unit.images, find_file(unit.images, data), seed=derived_seed(unit.seed, "images")
         )
@@ -84,7 +58,8 @@ class UnitRun:
         """Carries out what is missing; the whole result."""
         before = self._trained_before(report)
         for label in RETRAININGS:
-            if label not in self.result["runs"]:
+            # Results may have been kept without the state folder.
+            if label not in self.result["runs"] or not self._kept_at(label).is_file():
                 report(label)
                 self._retrain(label, before)
         self._evidence_of_references(before)
@@ -164,13 +139,13 @@ class UnitRun:
     def _begun(self) -> dict[str, Any]:
         if self._file.is_file():
             kept: dict[str, Any] = json.loads(self._file.read_text())
-            if kept.get("format") == FORMAT and kept.get("settings") == self._study.digest():
+            if kept.get("format") == FORMAT and kept.get("settings") == self._study.digest(self._unit.images):
                 return kept
         hospitals = self.hospitals
         return {
             "format": FORMAT,
             "study": self._study.name,
-            "settings": self._study.digest(),
+            "settings": self._study.digest(self._unit.images),
             "images": self._unit.images.name,
             "kind": self._unit.kind,
             "seed": self._unit.seed,
@@ -187,10 +162,11 @@ class UnitRun:
         path = self._state / "before.npz"
         if path.is_file() and "before" in self.result:
             return load_state(path, self.setting(), self.rules())
-        report("training")
+        report(TRAINING)
+        before = self._unit.images.before or self._study.before
         initial = self.network.initial(derived_seed(self._unit.seed, "initial"))
         federation = Federation.begin(self.setting(), Central.begin(self.rules(), initial))
-        train(federation, lambda f: f.accepted() >= self._study.before, lambda _: None)
+        train(federation, lambda f: f.accepted() >= before, lambda _: None)
         save_state(path, federation)
         target = self.hospitals.target
         look = self.lens.look(federation.central.head, accepted=0, seconds=0.0, version=-1)
@@ -213,7 +189,8 @@ class UnitRun:
         setting = self.setting(without_target=True, seed=other)
         federation = Federation.begin(setting, Central.begin(self.rules(), initial))
         offset = before.accepted(without=self.hospitals.target)
-        due = {offset + count: count for count in self._study.snapshots}
+        study, kind = self._study, self._unit.kind
+        due = {offset + count: count for count in study.moments(kind)}
         looks: list[Look] = []
         kept: dict[str, Vector] = {}
 
@@ -221,9 +198,7 @@ class UnitRun:
             accepted = now.accepted()
             if accepted in due and str(due[accepted]) not in kept:
                 kept[str(due[accepted])] = np.array(now.central.head)
-            if accepted % self._study.look_every == 0 and (
-                not looks or looks[-1].accepted < accepted
-            ):
+            if accepted % study.look_every == 0 and (not looks or looks[-1].accepted < accepted):
                 looks.append(
                     self.lens.look(
                         now.central.head,
@@ -233,7 +208,7 @@ class UnitRun:
                     )
                 )
 
-        train(federation, lambda f: f.accepted() >= offset + self._study.after, watch)
+        train(federation, lambda f: f.accepted() >= offset + study.window(kind), watch)
         self._keep(label, kept)
         self.result["runs"][label] = {"looks": _columns(looks)}
         self._write()
@@ -259,7 +234,12 @@ class UnitRun:
     def _erase(self, method: MethodConfig, before: Federation) -> None:
         first, second = (self._kept(label) for label in RETRAININGS)
         branch: Branch = run_branch(
-            self, before, method, study=self._study, seed=derived_seed(self._unit.seed, "erase")
+            self,
+            before,
+            method,
+            study=self._study,
+            kind=self._unit.kind,
+            seed=derived_seed(self._unit.seed, "erase"),
         )
         self._keep(method.label, branch.kept)
         self.result["runs"][method.label] = {
@@ -280,11 +260,14 @@ class UnitRun:
         partial = self._state / f"{label}.partial"
         with partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **vectors)
-        partial.replace(self._state / f"{label}.npz")
+        partial.replace(self._kept_at(label))
 
     def _kept(self, label: str) -> dict[str, Vector]:
-        with np.load(self._state / f"{label}.npz", allow_pickle=False) as table:
+        with np.load(self._kept_at(label), allow_pickle=False) as table:
             return {name: table[name] for name in table.files}
+
+    def _kept_at(self, label: str) -> Path:
+        return self._state / f"{label}.npz"
 
     def _write(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from letheon.imaging.scores import utility
 from letheon.simulation.sites import Network, fresh_module
 from letheon.unlearning.ascent import AscentOutcome, ascend
 from letheon.unlearning.augmentations import augment
-from letheon.unlearning.calibration import CalibrationSettings, calibrate
+from letheon.unlearning.calibration import calibrate, read_parameters
 from letheon.unlearning.orthogonal_descent import OrthogonalOutcome, descend_orthogonally
 from letheon.unlearning.recombination import read_settings, recombine
 from letheon.unlearning.server_rules import find_rule
@@ -86,9 +86,8 @@ class Workbench:
 
     def calibrate(self, head: Vector, parameters: Mapping[str, Any], *, seed: int) -> Made:
         """One round of invariance calibration. transform = "probe" is told the disclosed mark."""
-        told = dict(parameters)
-        transform = self._transform(told.pop("transform", "family"))
-        settings = CalibrationSettings(**told)
+        settings, family = read_parameters(parameters)
+        transform = self._transform(family)
         module = self._network.load(head)
         outcome = calibrate(module, self._calibration.images, settings, seed, transform=transform)
         numbers = {

@@ -31,10 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """What the step's parameters may hold."""
+    """What the step's parameters may hold.
+
+    On 256 images of two public sets, one seed each, teachers learned better at a rate of 0.02 than
+    at 0.05 (accuracy on other images 0.95 against 0.94, and 0.84 against 0.71).
+    """
 
     teacher_steps: int = 400
-    teacher_learning_rate: float = 0.05
+    teacher_learning_rate: float = 0.02
     steps: int = 80
     learning_rate: float = 0.01
     momentum: float = 0.9

@@ -24,13 +24,12 @@ from letheon.unlearning.bounds import (
 )
 from letheon.unlearning.evidence.finding import Verdict as Verdict
 from letheon.unlearning.evidence.forgetting import ForgetStatistic
-from letheon.unlearning.evidence.ranking import FALSE_POSITIVE_RATE
+from letheon.unlearning.evidence.ranking import CONTROLS_AT_LEAST, FALSE_POSITIVE_RATE
 from letheon.unlearning.method import Offer
 
 ONE_SIDED = 1.645  # 95 % quantile of the normal distribution
 OVER_FORGETTING = 0.10  # of AUC or accuracy gap, below the null
 FORGETTING = ("forget_auc", "forget_tpr", "forget_gap")
-CONTROLS_AT_LEAST = math.ceil(1 / FALSE_POSITIVE_RATE)  # fewer cannot resolve that rate
 
 Number = int | float | str | bool | None
 

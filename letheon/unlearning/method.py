@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 #: The subject's agent must be reachable while the erasure runs.
 TARGET = "target"
@@ -249,4 +249,18 @@ class Method(Protocol):
 
     def fold(self, state: State, outcome: Outcome) -> State:
         """State after the outcome of `next_step(state)`. Returns a new one."""
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A method that has a patch ready when the removal happens.
+
+    The subject is fenced, training goes on in the old epoch, and the patch is computed for the
+    head as it will be without the subject. Removal and patch then follow each other with nothing
+    between, so that no site ever trains from the head that the removal alone would leave.
+    """
+
+    def preparation(self) -> Recombine:
+        """What to compute before the removal."""
         ...

@@ -50,7 +50,7 @@ class RemovalDistilled:
     )
 
     teacher_steps: int = 400
-    teacher_learning_rate: float = 0.05
+    teacher_learning_rate: float = 0.02
     steps: int = 80
     learning_rate: float = 0.01
     batch_size: int = 32

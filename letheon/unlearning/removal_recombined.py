@@ -1,7 +1,8 @@
 """Contribution removal, then the retained contributions recombined into a usable head.
 
+    p by `recombination`, for w - C_T   while the subject is fenced and training goes on
     w <- w - C_T                        the removal transaction, whole as ever
-    w <- w + p,  p by `recombination`   p in the span of what the retained sites contributed
+    w <- w + p                          at once; p in the span of what the retained sites gave
 
 Every tensor of every retained site's contribution, in segments of its history, gets a weight; the
 weights are fitted to labelled calibration images. A head that the removal had cut to a third of
@@ -30,13 +31,12 @@ from letheon.unlearning.method import (
     Recombine,
     State,
     Step,
-    WaitForDeltas,
 )
 
 
 @dataclass(frozen=True)
 class RemovalRecombined:
-    """Removal, and one recombination or several with training between them."""
+    """Removal, with a recombination prepared for it."""
 
     offer: ClassVar[Offer] = Offer(
         name="removal_recombined",
@@ -50,43 +50,33 @@ class RemovalRecombined:
     steps: int = 250
     learning_rate: float = 0.05
     batch_size: int = 128
-    rounds: int = 1
-    versions_between_rounds: int = 16
     allowed_drop: float = 0.02  # of accuracy on the audit images, by the patch
 
     def __post_init__(self) -> None:
         """Raises BadConfig for a value out of range."""
-        if min(self.segments, self.rounds, self.versions_between_rounds) < 1:
+        if min(self.segments, self.steps, self.batch_size) < 1 or self.learning_rate <= 0:
             raise BadConfig(
-                "removal_recombined: segments, rounds and versions to wait are at least 1"
-            )
-        if min(self.steps, self.batch_size) < 1 or self.learning_rate <= 0:
-            raise BadConfig(
-                "removal_recombined: steps and batch size are at least 1, the rate is above 0"
+                "removal_recombined: segments, steps and batch size are at least 1, the rate is "
+                "above 0"
             )
 
     def begin(self, case: Case) -> State:
         """State before the first step."""
         return script.begin(self.offer, case)
 
-    def next_step(self, state: State) -> Step:
-        """Recombine, wait, recombine again."""
-        now = script.read(state)
-        return script.next_step(now, self._steps())
-
-    def fold(self, state: State, outcome: Outcome) -> State:
-        """One step further."""
-        return script.fold(state, outcome)
-
-    def _steps(self) -> list[Step]:
+    def preparation(self) -> Recombine:
+        """The fit, for the head as it will be without the subject."""
         parameters = {
             "steps": self.steps,
             "learning_rate": self.learning_rate,
             "batch_size": self.batch_size,
         }
-        steps: list[Step] = []
-        for number in range(self.rounds):
-            if number:
-                steps.append(WaitForDeltas(self.versions_between_rounds))
-            steps.append(Recombine(number, self.segments, parameters, self.allowed_drop))
-        return steps
+        return Recombine(0, self.segments, parameters, self.allowed_drop)
+
+    def next_step(self, state: State) -> Step:
+        """Nothing: the patch came with the removal."""
+        return script.next_step(script.read(state), [])
+
+    def fold(self, state: State, outcome: Outcome) -> State:
+        """One step further."""
+        return script.fold(state, outcome)

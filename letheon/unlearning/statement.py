@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from letheon.federation.admission import LEVELS, STOP_USE
 from letheon.unlearning.certificate import FORMAT, commitment
 from letheon.unlearning.gate import FORGETTING, Judgement, Verdict
 from letheon.unlearning.method import Offer, PatchAdded, Recombine
@@ -32,6 +33,8 @@ class Filing:
     requested_at: datetime
     fenced_at: datetime
     deadline: datetime
+    level_admitted: str = "L1"  # the highest that the facts known at the request leave
+    caveats: Sequence[str] = ()  # of the admission, a sentence each
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,15 @@ def compose(
         },
         "legal_basis": filing.legal_basis,
         "level": filing.level,
-        "claim": claim(findings.judgement, offer),
+        "level_granted": level_granted(filing, findings.judgement),
+        "claim": claim(filing, findings.judgement, offer),
         "method": {"name": offer.name, "steps": [dict(step) for step in findings.steps]},
         "times": _times(filing, promoted_at),
         "deadline_met": promoted_at <= filing.deadline,
         "model": asdict(change),
         "process": dict(process),
         "gate": _gate(findings),
-        "what_is_not_proven": not_proven(findings, offer),
+        "what_is_not_proven": not_proven(filing, findings, offer),
         "signed_at": _stamp(signed_at),
     }
 
@@ -127,14 +131,21 @@ def _gate(findings: Findings) -> dict[str, Any]:
     }
 
 
-def claim(judgement: Judgement, offer: Offer) -> str:
-    """The sentence of what was achieved."""
+def level_granted(filing: Filing, judgement: Judgement) -> str:
+    """The level whose whole definition holds: L1 only if a forgetting test passed."""
+    if not judgement.statistically_verified:
+        return STOP_USE
+    return min(filing.level, filing.level_admitted, key=LEVELS.index)
+
+
+def claim(filing: Filing, judgement: Judgement, offer: Offer) -> str:
+    """The sentence of what was achieved; no more than was admitted, whatever a test says."""
     if not offer.subtracts:
         return SUPPRESSED
-    return VERIFIED if judgement.statistically_verified else NOT_VERIFIED
+    return NOT_VERIFIED if level_granted(filing, judgement) == STOP_USE else VERIFIED
 
 
-def not_proven(findings: Findings, offer: Offer) -> list[str]:
+def not_proven(filing: Filing, findings: Findings, offer: Offer) -> list[str]:
     """What a reader must not conclude."""
     sentences = [
         "That the model equals one trained without the subject: it was not retrained, and no test "
@@ -160,6 +171,7 @@ def not_proven(findings: Findings, offer: Offer) -> list[str]:
             f"The tests were run {findings.attempt} times until they passed; intervals are not "
             "corrected for that."
         )
+    sentences += [f"Known when the request was filed: {caveat}." for caveat in filing.caveats]
     sentences += [
         f"{test.name} was inconclusive: {test.detail}"
         for test in findings.judgement.tests

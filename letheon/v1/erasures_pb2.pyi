@@ -32,7 +32,7 @@ class _AssuranceLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Assura
     ASSURANCE_LEVEL_UNSPECIFIED: _AssuranceLevel.ValueType  # 0
     """means L1"""
     L0: _AssuranceLevel.ValueType  # 1
-    """stop using; influence stays"""
+    """stop using; what else was done, the claim of the certificate says"""
     L1: _AssuranceLevel.ValueType  # 2
     """influence removed and statistically verified"""
     L2: _AssuranceLevel.ValueType  # 3
@@ -45,7 +45,7 @@ class AssuranceLevel(_AssuranceLevel, metaclass=_AssuranceLevelEnumTypeWrapper):
 ASSURANCE_LEVEL_UNSPECIFIED: AssuranceLevel.ValueType  # 0
 """means L1"""
 L0: AssuranceLevel.ValueType  # 1
-"""stop using; influence stays"""
+"""stop using; what else was done, the claim of the certificate says"""
 L1: AssuranceLevel.ValueType  # 2
 """influence removed and statistically verified"""
 L2: AssuranceLevel.ValueType  # 3
@@ -119,6 +119,9 @@ class Erasure(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     HOLDER_FIELD_NUMBER: _builtins.int
+    LEVEL_ADMITTED_FIELD_NUMBER: _builtins.int
+    CAVEATS_FIELD_NUMBER: _builtins.int
+    UNCERTIFIABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """erasures/{erasure}"""
     request_id: _builtins.str
@@ -137,6 +140,12 @@ class Erasure(_message.Message):
     """certificates/{erasure}"""
     holder: _builtins.str
     """the calibrator that holds the claim"""
+    level_admitted: Global___AssuranceLevel.ValueType
+    """The highest level that can be granted, as known when the request was admitted; what was granted
+    in the end the certificate says (level_granted).
+    """
+    uncertifiable: _builtins.str
+    """Why no certificate can be given, a sentence, or empty. Such an erasure is removed, then FAILED."""
     @_builtins.property
     def requested_at(self) -> _timestamp_pb2.Timestamp:
         """the call was received"""
@@ -155,6 +164,10 @@ class Erasure(_message.Message):
     def removal(self) -> Global___Removal: ...
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
+    @_builtins.property
+    def caveats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what must not be concluded, a sentence each"""
+
     def __init__(
         self,
         *,
@@ -178,10 +191,13 @@ class Erasure(_message.Message):
         failure: _builtins.str = ...,
         certificate: _builtins.str = ...,
         holder: _builtins.str = ...,
+        level_admitted: Global___AssuranceLevel.ValueType = ...,
+        caveats: _abc.Iterable[_builtins.str] | None = ...,
+        uncertifiable: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["concluded_at", b"concluded_at", "deadline", b"deadline", "fenced_at", b"fenced_at", "promoted_at", b"promoted_at", "removal", b"removal", "removed_at", b"removed_at", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "calibrate", b"calibrate", "certificate", b"certificate", "concluded_at", b"concluded_at", "deadline", b"deadline", "failure", b"failure", "fenced_at", b"fenced_at", "holder", b"holder", "legal_basis", b"legal_basis", "level", b"level", "method", b"method", "name", b"name", "promoted_at", b"promoted_at", "removal", b"removal", "removed_at", b"removed_at", "request_id", b"request_id", "requested_at", b"requested_at", "requester", b"requester", "site", b"site", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "calibrate", b"calibrate", "caveats", b"caveats", "certificate", b"certificate", "concluded_at", b"concluded_at", "deadline", b"deadline", "failure", b"failure", "fenced_at", b"fenced_at", "holder", b"holder", "legal_basis", b"legal_basis", "level", b"level", "level_admitted", b"level_admitted", "method", b"method", "name", b"name", "promoted_at", b"promoted_at", "removal", b"removal", "removed_at", b"removed_at", "request_id", b"request_id", "requested_at", b"requested_at", "requester", b"requester", "site", b"site", "state", b"state", "uncertifiable", b"uncertifiable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -699,20 +715,26 @@ class DownloadContributionsRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     FENCING_TOKEN_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    WITH_SUBJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     fencing_token: _builtins.int
     segments: _builtins.int
     """of each site's history, 1 to 64"""
+    with_subject: _builtins.bool
+    """Before the removal: the subject's contribution first, as one part, so that a patch can be made
+    for the head as it will be without the subject.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         fencing_token: _builtins.int = ...,
         segments: _builtins.int = ...,
+        with_subject: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_token", b"fencing_token", "name", b"name", "segments", b"segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_token", b"fencing_token", "name", b"name", "segments", b"segments", "with_subject", b"with_subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -69,7 +69,8 @@ class ErasuresServicer:
         Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
         ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
         request_id was used for another subject), FAILED_PRECONDITION (METHOD_REFUSED,
-        LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
+        LEVEL_REFUSED: say which levels and methods can be had; CONTRIBUTION_NOT_SUBTRACTABLE: the
+        strategy is not linear), UNAVAILABLE (caller retries). A refusal fences nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -391,7 +392,7 @@ class ErasureJobsServicer:
     def DownloadContributions(self, request, context):
         """What each retained site contributed, in up to `segments` parts of about as many merged deltas:
         by site in the order of their first merged delta, oldest part first. No site that an erasure
-        names is among them. Of each part a header, then chunks of its little-endian float32 values in
+        names is among them, but for the subject if it is asked for. Of each part a header, then chunks of its little-endian float32 values in
         plan order. The parts of a site sum to its contribution, to rounding; where payloads were
         compacted, its oldest part is what they leave: the contribution minus the other parts. It holds
         a transfer slot. A broken stream is not resumed: the caller asks again.

@@ -41,7 +41,8 @@ class ErasuresStub:
     Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
     ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
     request_id was used for another subject), FAILED_PRECONDITION (METHOD_REFUSED,
-    LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
+    LEVEL_REFUSED: say which levels and methods can be had; CONTRIBUTION_NOT_SUBTRACTABLE: the
+    strategy is not linear), UNAVAILABLE (caller retries). A refusal fences nothing.
     """
     GetErasure: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.GetErasureRequest, _erasures_pb2.Erasure]
     """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE; caller stops), UNAVAILABLE
@@ -70,7 +71,8 @@ class ErasuresAsyncStub(ErasuresStub):
     Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
     ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
     request_id was used for another subject), FAILED_PRECONDITION (METHOD_REFUSED,
-    LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
+    LEVEL_REFUSED: say which levels and methods can be had; CONTRIBUTION_NOT_SUBTRACTABLE: the
+    strategy is not linear), UNAVAILABLE (caller retries). A refusal fences nothing.
     """
     GetErasure: _aio.UnaryUnaryMultiCallable[_erasures_pb2.GetErasureRequest, _erasures_pb2.Erasure]  # type: ignore[assignment]
     """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE; caller stops), UNAVAILABLE
@@ -102,7 +104,8 @@ class ErasuresServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
         ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
         request_id was used for another subject), FAILED_PRECONDITION (METHOD_REFUSED,
-        LEVEL_REFUSED: say which levels and methods can be had), UNAVAILABLE (caller retries).
+        LEVEL_REFUSED: say which levels and methods can be had; CONTRIBUTION_NOT_SUBTRACTABLE: the
+        strategy is not linear), UNAVAILABLE (caller retries). A refusal fences nothing.
         """
 
     @_abc_1.abstractmethod
@@ -197,7 +200,7 @@ class ErasureJobsStub:
     DownloadContributions: _grpc.UnaryStreamMultiCallable[_erasures_pb2.DownloadContributionsRequest, _erasures_pb2.DownloadContributionsResponse]
     """What each retained site contributed, in up to `segments` parts of about as many merged deltas:
     by site in the order of their first merged delta, oldest part first. No site that an erasure
-    names is among them. Of each part a header, then chunks of its little-endian float32 values in
+    names is among them, but for the subject if it is asked for. Of each part a header, then chunks of its little-endian float32 values in
     plan order. The parts of a site sum to its contribution, to rounding; where payloads were
     compacted, its oldest part is what they leave: the contribution minus the other parts. It holds
     a transfer slot. A broken stream is not resumed: the caller asks again.
@@ -279,7 +282,7 @@ class ErasureJobsAsyncStub(ErasureJobsStub):
     DownloadContributions: _aio.UnaryStreamMultiCallable[_erasures_pb2.DownloadContributionsRequest, _erasures_pb2.DownloadContributionsResponse]  # type: ignore[assignment]
     """What each retained site contributed, in up to `segments` parts of about as many merged deltas:
     by site in the order of their first merged delta, oldest part first. No site that an erasure
-    names is among them. Of each part a header, then chunks of its little-endian float32 values in
+    names is among them, but for the subject if it is asked for. Of each part a header, then chunks of its little-endian float32 values in
     plan order. The parts of a site sum to its contribution, to rounding; where payloads were
     compacted, its oldest part is what they leave: the contribution minus the other parts. It holds
     a transfer slot. A broken stream is not resumed: the caller asks again.
@@ -406,7 +409,7 @@ class ErasureJobsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_erasures_pb2.DownloadContributionsResponse], _abc.AsyncIterator[_erasures_pb2.DownloadContributionsResponse]]:
         """What each retained site contributed, in up to `segments` parts of about as many merged deltas:
         by site in the order of their first merged delta, oldest part first. No site that an erasure
-        names is among them. Of each part a header, then chunks of its little-endian float32 values in
+        names is among them, but for the subject if it is asked for. Of each part a header, then chunks of its little-endian float32 values in
         plan order. The parts of a site sum to its contribution, to rounding; where payloads were
         compacted, its oldest part is what they leave: the contribution minus the other parts. It holds
         a transfer slot. A broken stream is not resumed: the caller asks again.

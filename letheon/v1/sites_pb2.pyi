@@ -108,16 +108,47 @@ Global___Site: _TypeAlias = Site  # noqa: Y015
 class RegisterSiteRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ClassCountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     RECORD_COUNT_FIELD_NUMBER: _builtins.int
     PLAN_DIGEST_FIELD_NUMBER: _builtins.int
+    CONTROL_RECORDS_FIELD_NUMBER: _builtins.int
+    CLASS_COUNTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """sites/{site}; lower case letters, digits and dashes"""
     display_name: _builtins.str
     record_count: _builtins.int
     plan_digest: _builtins.str
     """the plan the agent has read; empty before it read one"""
+    control_records: _builtins.int
+    """Counts only. They decide what an erasure of this site, or of another one, can claim, and no call
+    tells them to anybody.
+    records it never trains on; absent: not told
+    """
+    @_builtins.property
+    def class_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """training records by class name; empty: not told"""
+
     def __init__(
         self,
         *,
@@ -125,12 +156,16 @@ class RegisterSiteRequest(_message.Message):
         display_name: _builtins.str = ...,
         record_count: _builtins.int = ...,
         plan_digest: _builtins.str = ...,
+        control_records: _builtins.int | None = ...,
+        class_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_control_records", b"_control_records", "control_records", b"control_records"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "name", b"name", "plan_digest", b"plan_digest", "record_count", b"record_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_records", b"_control_records", "class_counts", b"class_counts", "control_records", b"control_records", "display_name", b"display_name", "name", b"name", "plan_digest", b"plan_digest", "record_count", b"record_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__control_records: _TypeAlias = _typing.Literal["control_records"]  # noqa: Y015
+    _WhichOneofArgType__control_records: _TypeAlias = _typing.Literal["_control_records", b"_control_records"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__control_records) -> _WhichOneofReturnType__control_records | None: ...
 
 Global___RegisterSiteRequest: _TypeAlias = RegisterSiteRequest  # noqa: Y015
 

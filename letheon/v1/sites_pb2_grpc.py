@@ -59,7 +59,7 @@ class SitesServicer:
         the existing site is returned with the new record count. A fenced site may still call it,
         because its agent answers the audit of its own erasure.
 
-        Errors: INVALID_ARGUMENT (malformed name or count; caller fixes it), FAILED_PRECONDITION
+        Errors: INVALID_ARGUMENT (malformed name, count or class; caller fixes it), FAILED_PRECONDITION
         (WRONG_PLAN: the agent was built for another plan; a human decides), UNAVAILABLE (caller
         retries with back-off).
         """

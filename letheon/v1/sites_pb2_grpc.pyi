@@ -36,7 +36,7 @@ class SitesStub:
     the existing site is returned with the new record count. A fenced site may still call it,
     because its agent answers the audit of its own erasure.
 
-    Errors: INVALID_ARGUMENT (malformed name or count; caller fixes it), FAILED_PRECONDITION
+    Errors: INVALID_ARGUMENT (malformed name, count or class; caller fixes it), FAILED_PRECONDITION
     (WRONG_PLAN: the agent was built for another plan; a human decides), UNAVAILABLE (caller
     retries with back-off).
     """
@@ -58,7 +58,7 @@ class SitesAsyncStub(SitesStub):
     the existing site is returned with the new record count. A fenced site may still call it,
     because its agent answers the audit of its own erasure.
 
-    Errors: INVALID_ARGUMENT (malformed name or count; caller fixes it), FAILED_PRECONDITION
+    Errors: INVALID_ARGUMENT (malformed name, count or class; caller fixes it), FAILED_PRECONDITION
     (WRONG_PLAN: the agent was built for another plan; a human decides), UNAVAILABLE (caller
     retries with back-off).
     """
@@ -83,7 +83,7 @@ class SitesServicer(metaclass=_abc_1.ABCMeta):
         the existing site is returned with the new record count. A fenced site may still call it,
         because its agent answers the audit of its own erasure.
 
-        Errors: INVALID_ARGUMENT (malformed name or count; caller fixes it), FAILED_PRECONDITION
+        Errors: INVALID_ARGUMENT (malformed name, count or class; caller fixes it), FAILED_PRECONDITION
         (WRONG_PLAN: the agent was built for another plan; a human decides), UNAVAILABLE (caller
         retries with back-off).
         """

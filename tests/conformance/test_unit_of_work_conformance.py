@@ -79,6 +79,18 @@ def test_what_is_not_committed_never_happened(store: Store) -> None:
         assert uow.sites.all() == []
 
 
+def test_what_a_site_told_and_an_admission_come_back_as_they_went_in(store: Store) -> None:
+    told = a_site(control_records=7, class_counts={"naevus": 90, "melanoma": 0})
+    admitted = an_erasure(level_admitted="L0", caveats=["few", "far"], uncertifiable="nobody left")
+    with store.write() as uow:
+        uow.sites.add(told)
+        uow.erasures.add(admitted)
+        uow.commit()
+    with store.read() as uow:
+        assert uow.sites.get("north") == told
+        assert uow.erasures.get("e1") == admitted
+
+
 def test_an_error_inside_rolls_back(store: Store) -> None:
     def add_then_fail() -> None:
         with store.write() as uow:

@@ -412,6 +412,16 @@ def test_an_unknown_site_registers_again(coordinator: ScriptedCoordinator, start
     assert (first.record_count, first.plan_digest) == (3, coordinator.plan.digest)
 
 
+def test_a_site_tells_how_many_control_records_and_of_which_classes_it_has(
+    coordinator: ScriptedCoordinator, start: Start, trainer: QuickTrainer
+) -> None:
+    start()
+    coordinator.until(lambda: len(coordinator.registrations) == 1)
+    told, holdings = coordinator.registrations[0], trainer.open()
+    assert told.control_records == holdings.control_records
+    assert dict(told.class_counts) == holdings.class_counts
+
+
 def test_a_fenced_site_still_answers_its_audit(
     coordinator: ScriptedCoordinator, start: Start
 ) -> None:

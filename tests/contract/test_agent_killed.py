@@ -122,7 +122,7 @@ def test_killed_at_any_point_of_an_erase_answer_the_erasure_gets_it_once(
     federation: Federation, point: str
 ) -> None:
     agent = federation.agent
-    federation.client.register("north")
+    federation.client.register("north", "west")  # somebody must be left to repair the model
     question = federation.ask_to_erase()
     agent.arm(point, "kill")
     agent.start()
@@ -166,7 +166,7 @@ def test_a_full_disk_delays_an_erase_answer_and_never_makes_it_a_failure(
     federation: Federation, point: str
 ) -> None:
     agent = federation.agent
-    federation.client.register("north")
+    federation.client.register("north", "west")  # somebody must be left to repair the model
     question = federation.ask_to_erase()
     agent.arm(point, "full")
     agent.start()

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -24,6 +20,7 @@ from letheon.cli.demo.report import Run, print_report, summary
 from letheon.cli.demo.runs import CERTIFICATE_FILE, KEY_FILE, Lab, reference_run, withdrawal_run
 from letheon.cli.demo.settings import DemoSettings, short
 from letheon.cli.exits import ExitCode, advice, exit_code
+from letheon.cli.interrupts import INTERRUPTED, terminated_as_interrupt
 from letheon.cli.screen import console, say
 from letheon.errors import LetheonError
 
@@ -72,7 +69,7 @@ def demo(
 def _run(settings: DemoSettings, data: Path | None, dataset: str | None) -> int:
     """Tells the story; the exit code."""
     try:
-        with _terminated_as_interrupt():
+        with terminated_as_interrupt():
             began = time.monotonic()
             kept = _tell(settings, _images(settings, data, dataset), began)
     except LetheonError as error:
@@ -82,22 +79,8 @@ def _run(settings: DemoSettings, data: Path | None, dataset: str | None) -> int:
         return int(exit_code(error))
     except KeyboardInterrupt:
         say(f"Stopped; no process is left. Logs are in {settings.out / 'federation' / 'logs'}.")
-        return 130
+        return INTERRUPTED
     return int(ExitCode.OK if kept else ExitCode.DOES_NOT_HOLD)
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does: everything it started is stopped."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _images(settings: DemoSettings, data: Path | None, dataset: str | None) -> Found:

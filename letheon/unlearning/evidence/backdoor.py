@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from letheon.errors import BadData
-from letheon.unlearning.bounds import Interval, wilson
+from letheon.unlearning.bounds import Interval
 from letheon.unlearning.evidence.finding import Finding
-from letheon.unlearning.evidence.residue import Z95, judge_residue
+from letheon.unlearning.evidence.residue import judge_residue
+from letheon.unlearning.evidence.shares import difference, share_interval
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ def backdoor(hits: npt.ArrayLike, reference_hits: npt.ArrayLike | None = None) -
     """From whether each of n records was turned, bool [n]; of the reference, bool [m].
 
     Use the mark in records that no model was trained on and that are not of its class, else the
-    floor is the share of that class and not the rate of errors. Raises BadData without records.
+    floor is the share of that class and not the rate of errors. Join the hits of several retrained
+    models for a base rate of less error. Raises BadData without records.
     """
     success, base = _share(hits), None if reference_hits is None else _share(reference_hits)
     return Backdoor(
@@ -51,31 +53,38 @@ def judge_backdoor(
     margin: float = 0.01,
     name: str = "backdoor_success",
 ) -> Finding:
-    """At most the base rate plus a margin; the version before must obey the mark, as control.
+    """Success above the base rate, at most the margin; before must obey the mark, as control.
 
-    The base rate counts as known: give one of several retrained models together. Raises BadData
-    if the candidate has none.
+    The interval has the errors of both shares. Both versions are held against the base rate of
+    the candidate; raises BadData if it has none.
     """
-    if candidate.base_rate is None:
+    base = _base(candidate)
+    if base is None:
         raise BadData(f"{name}: success means nothing without the base rate of a reference model")
-    return judge_residue(
+    finding = judge_residue(
         name,
-        _interval(candidate),
-        None if before is None else _interval(before),
-        null=candidate.base_rate,
+        difference(_success(candidate), base),
+        None if before is None else difference(_success(before), base),
+        null=0.0,
         margin=margin,
         records=candidate.records,
-        unit="share",
+        unit="share above the base rate",
     )
+    rates = f"success {_success(candidate)}, base rate {base}"
+    return replace(finding, detail=f"{rates}; above it: {finding.detail}")
 
 
-def _interval(measured: Backdoor) -> Interval:
+def _success(measured: Backdoor) -> Interval:
     return Interval(measured.success, measured.low, measured.high, 0.0)
+
+
+def _base(measured: Backdoor) -> Interval | None:
+    rate, low, high = measured.base_rate, measured.base_low, measured.base_high
+    return None if rate is None or low is None or high is None else Interval(rate, low, high, 0.0)
 
 
 def _share(hits: npt.ArrayLike) -> Interval:
     turned = np.asarray(hits, dtype=np.bool_)
     if turned.ndim != 1 or turned.size == 0:
         raise BadData("the success of a backdoor needs at least one record")
-    share = float(turned.mean())
-    return Interval(share, *wilson(share, turned.size, Z95), 0.0)
+    return share_interval(float(turned.mean()), turned.size)

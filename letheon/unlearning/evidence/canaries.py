@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from letheon.errors import BadData
-from letheon.unlearning.bounds import Interval, wilson
+from letheon.unlearning.bounds import Interval
 from letheon.unlearning.evidence.finding import Finding
 from letheon.unlearning.evidence.gap import gap_to_control
 from letheon.unlearning.evidence.resampling import units_of
 from letheon.unlearning.evidence.residue import Z95, judge_residue
+from letheon.unlearning.evidence.shares import difference, share_interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,30 +83,42 @@ def canaries(planted: Mislabelled, control: Mislabelled, *, resamples: int, seed
 def judge_canaries(
     candidate: Canaries,
     before: Canaries | None,
+    retrained: Canaries | None = None,
     *,
     margin: float = 0.05,
     loss_margin: float = 0.1,
 ) -> tuple[Finding, Finding]:
-    """The share against that of control patients, and the loss; the version before is control."""
+    """The share above that of control patients, and the loss; the version before is control.
+
+    The nulls are 0 for controls that match the canaries in their classes. Where they may not, give
+    the same measurement of a retrained model: its values are then the nulls.
+    """
     share = judge_residue(
         "canary_share",
-        Interval(candidate.share, candidate.low, candidate.high, 0.0),
-        None if before is None else Interval(before.share, before.low, before.high, 0.0),
-        null=candidate.base_share,
+        _excess(candidate),
+        None if before is None else _excess(before),
+        null=0.0 if retrained is None else _excess(retrained).value,
         margin=margin,
         records=candidate.records,
-        unit="share",
+        unit="share above that of control patients",
     )
     loss = judge_residue(
         "canary_loss",
         _loss(candidate),
         None if before is None else _loss(before),
-        null=0.0,
+        null=0.0 if retrained is None else retrained.loss_gap,
         margin=loss_margin,
         records=candidate.records,
         unit="nats",
     )
     return share, loss
+
+
+def _excess(measured: Canaries) -> Interval:
+    return difference(
+        Interval(measured.share, measured.low, measured.high, 0.0),
+        Interval(measured.base_share, measured.base_low, measured.base_high, 0.0),
+    )
 
 
 def _loss(measured: Canaries) -> Interval:
@@ -122,5 +135,4 @@ def _hits(name: str, side: Mislabelled) -> npt.NDArray[np.bool_]:
 
 def _share(hits: npt.NDArray[np.bool_], patients: Sequence[str] | None) -> Interval:
     count = units_of(patients, hits.size).count
-    share = float(hits.mean())
-    return Interval(share, *wilson(share, count, Z95), 0.0)
+    return share_interval(float(hits.mean()), count)

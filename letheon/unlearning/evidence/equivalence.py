@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from letheon.errors import BadData
+from letheon.unlearning.evidence.quantiles import student_above, student_quantile
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def tost(
     means p < alpha, which is the interval of the mean lying inside the margins. One difference
     never shows equivalence. Differences without variance are taken at their word: p is 0 inside
     the margins and 1 elsewhere, so say how many there were. Raises BadData for no difference, one
-    that is not finite, margins not around 0 or both infinite, alpha not in (0, 0.5).
+    that is not finite, margins not around 0 or both infinite, alpha not in (0, 0.5);
+    BadConfig without scipy.
     """
     values = np.asarray(differences, dtype=np.float64)
     _check(values, low, high, alpha)
@@ -45,7 +47,7 @@ def tost(
         return Equivalence(mean, math.nan, 1, -math.inf, math.inf, 1.0, False)
     sd = float(values.std(ddof=1))
     error = sd / math.sqrt(count)
-    half = _quantile(1 - alpha, count - 1) * error
+    half = student_quantile(1 - alpha, count - 1) * error
     above_low = _tail(mean - low, error, count - 1)
     below_high = _tail(high - mean, error, count - 1)
     p_value = max(above_low, below_high)
@@ -67,12 +69,4 @@ def _tail(distance: float, error: float, freedom: int) -> float:
         return 0.0
     if error == 0:
         return 0.0 if distance > 0 else 1.0
-    from scipy import stats
-
-    return float(stats.t.sf(distance / error, freedom))
-
-
-def _quantile(probability: float, freedom: int) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf(probability, freedom))
+    return student_above(distance / error, freedom)

@@ -16,8 +16,6 @@ from letheon.errors import BadData
 from letheon.unlearning.evidence.ranking import Ranking
 from letheon.unlearning.evidence.resampling import INTERVAL, Floats, Units, units_of
 
-_CONTROLS_PER_FALSE_POSITIVE = 100
-
 
 @dataclass(frozen=True)
 class ForgetStatistic:
@@ -76,7 +74,7 @@ def forget_statistic(
         auc=ranking.auc(*ones),
         auc_low=float(auc_low),
         auc_high=float(auc_high),
-        tpr_at_1pct_fpr=_true_positive_rate(erased.scores, control.scores),
+        tpr_at_1pct_fpr=ranking.true_positive_rate(*ones),
         accuracy_erased=float(erased.correct.mean()),
         accuracy_control=float(control.correct.mean()),
         accuracy_gap_low=float(gap_low),
@@ -119,13 +117,3 @@ def _bootstrap(
             control.correct, weights=of_control
         )
     return aucs, gaps
-
-
-def _true_positive_rate(erased: Floats, control: Floats) -> float:
-    """Share of erased records above a threshold that at most 1 % of the controls exceed.
-
-    With fewer than 100 control records the threshold is the highest control score.
-    """
-    allowed = control.size // _CONTROLS_PER_FALSE_POSITIVE
-    threshold = np.sort(control)[::-1][allowed]
-    return float((erased > threshold).mean())

@@ -102,7 +102,7 @@ def judge_ledger_replay(
         control_fired=fired,
         verdict=verdict,
         records=measured.rows,
-        unit="largest absolute difference of a weight; records are rows of the ledger",
+        unit="weight",
         detail=words,
     )
 

@@ -5,7 +5,6 @@ An AUC near 0.5 may hide a few records that are found with certainty; this rate 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +14,10 @@ import numpy.typing as npt
 from letheon.errors import BadData
 from letheon.unlearning.bounds import Interval
 from letheon.unlearning.evidence.finding import Finding
-from letheon.unlearning.evidence.ranking import FALSE_POSITIVE_RATE, Ranking
+from letheon.unlearning.evidence.quantiles import beta_quantile
+from letheon.unlearning.evidence.ranking import CONTROLS_AT_LEAST, FALSE_POSITIVE_RATE, Ranking
 from letheon.unlearning.evidence.resampling import units_of
 from letheon.unlearning.evidence.residue import judge_residue
-
-CONTROLS_AT_LEAST = math.ceil(1 / FALSE_POSITIVE_RATE)  # fewer cannot resolve that rate
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def low_false_positives(
         raise BadData("a membership score is not finite")
     ones = np.ones(members.size), np.ones(others.size)
     tpr = Ranking.of(members, others).true_positive_rate(*ones)
-    above = math.floor(others.size * FALSE_POSITIVE_RATE) / others.size
+    above = (others.size // CONTROLS_AT_LEAST) / others.size
     low, high = clopper_pearson(tpr, member_units)
     _, fpr_high = clopper_pearson(above, other_units)
     return LowFalsePositives(tpr, low, high, fpr_high, members.size, others.size)
@@ -66,11 +64,9 @@ def low_false_positives(
 
 def clopper_pearson(share: float, records: int) -> tuple[float, float]:
     """Exact 95 % interval of a share of n records, by quantiles of the beta distribution."""
-    from scipy import stats
-
     hits = share * records
-    low = float(stats.beta.ppf(0.025, hits, records - hits + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(0.975, hits + 1, records - hits)) if hits < records else 1.0
+    low = beta_quantile(0.025, hits, records - hits + 1) if hits > 0 else 0.0
+    high = beta_quantile(0.975, hits + 1, records - hits) if hits < records else 1.0
     return low, high
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from letheon.unlearning.evidence.resampling import Floats
 
 FALSE_POSITIVE_RATE = 0.01
+CONTROLS_AT_LEAST = 100  # records not trained on: fewer cannot resolve that rate
 
 Places = npt.NDArray[np.intp]
 
@@ -39,8 +40,12 @@ class Ranking:
         return float(above @ (lower + 0.5 * below)) / pairs
 
     def true_positive_rate(self, member_weights: Floats, other_weights: Floats) -> float:
-        """Weighted share of members above the lowest score that at most 1 % of others exceed."""
+        """Weighted share of members above the lowest score that at most 1 % of others exceed.
+
+        With fewer than 100 others that is the highest of their scores.
+        """
         others = np.bincount(self.others, other_weights, self.levels)
         exceeding = np.cumsum(others[::-1])[::-1] - others
-        threshold = int(np.argmax(exceeding <= FALSE_POSITIVE_RATE * other_weights.sum()))
+        # Whole numbers on both sides: 0.01 n may lie below what it should be.
+        threshold = int(np.argmax(CONTROLS_AT_LEAST * exceeding <= other_weights.sum()))
         return float(member_weights[self.members > threshold].sum() / member_weights.sum())

@@ -39,8 +39,7 @@ def judge_residue(
     verdict, words = _verdict(candidate, before, fired, null, limit)
     if candidate.upper(Z95) < null - margin:
         words += f"; over-forgotten: more than {margin:g} below the null"
-    control = "not measured" if before is None else str(before)
-    detail = f"{candidate} now, {control} before, null {null:.3f}, margin {margin:.3f}: {words}"
+    band = f"null {null:.3f}, margin {margin:.3f}"
     return Finding(
         name=name,
         value=candidate.value,
@@ -53,7 +52,7 @@ def judge_residue(
         verdict=verdict,
         records=records,
         unit=unit,
-        detail=detail,
+        detail=f"{candidate} now, {before or 'not measured'} before, {band}: {words}",
     )
 
 

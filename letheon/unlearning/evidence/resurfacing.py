@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from letheon.errors import BadData
-from letheon.unlearning.bounds import Interval, wilson
+from letheon.unlearning.bounds import Interval
 from letheon.unlearning.evidence.finding import Finding, Verdict
-from letheon.unlearning.evidence.residue import Z95, judge_residue
+from letheon.unlearning.evidence.residue import judge_residue
+from letheon.unlearning.evidence.shares import difference, share_interval
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,8 @@ def judge_resurfacing(
     """The rise after `after` deltas, for a probe that is a share of `records`.
 
     `before` is the probe on the version before the erasure: that it was higher than at the start
-    of the series, by more than the margin, is the positive control. Intervals of differences of
-    two shares: method 10 of R. G. Newcombe, Statistics in Medicine 17 (1998). Inconclusive if the
-    series ended too early. Raises BadData for a share outside [0, 1] or an `after` not asked for.
+    of the series, by more than the margin, is the positive control. Inconclusive if the series
+    ended too early. Raises BadData for a share outside [0, 1] or an `after` not asked for.
     """
     if after not in measured.rises:
         raise BadData(f"resurfacing after {after} deltas was not asked for")
@@ -69,8 +69,8 @@ def judge_resurfacing(
     start = measured.at_value
     return judge_residue(
         name,
-        _difference(start + rise, start, records),
-        None if before is None else _difference(before, start, records),
+        _rise(start + rise, start, records),
+        None if before is None else _rise(before, start, records),
         null=0.0,
         margin=margin,
         records=records,
@@ -82,15 +82,9 @@ def _at_or_after(series: Sequence[tuple[int, float]], place: int) -> float | Non
     return next((value for where, value in series if where >= place), None)
 
 
-def _difference(share: float, other: float, records: int) -> Interval:
-    share, other = round(share, 12), round(other, 12)  # a rise added to its start is not exact
-    if not (0 <= share <= 1 and 0 <= other <= 1) or records < 1:
-        raise BadData(f"resurfacing: {share} and {other} are no shares of {records} records")
-    (low, high), (other_low, other_high) = (wilson(p, records, Z95) for p in (share, other))
-    below = math.hypot(share - low, other_high - other)
-    above = math.hypot(high - share, other - other_low)
-    value = share - other
-    return Interval(value, value - below, value + above, 0.0)
+def _rise(share: float, start: float, records: int) -> Interval:
+    # Rounded, since a rise added to its start may exceed 1 by a bit.
+    return difference(*(share_interval(round(p, 12), records) for p in (share, start)))
 
 
 def _too_short(name: str, records: int, margin: float, after: int) -> Finding:

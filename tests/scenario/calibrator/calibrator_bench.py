@@ -54,6 +54,7 @@ class ScriptedLaboratory:
         self.unequipped = False
         self.tried: list[np.ndarray] = []
         self.computed: list[tuple[str, dict, float | None]] = []
+        self.recombined_heads: list[np.ndarray] = []
         self.recombined: list[tuple[tuple[RetainedPart, ...], dict, float]] = []
 
     def try_patch(self, head, patch, scales, allowed_drop):
@@ -76,7 +77,8 @@ class ScriptedLaboratory:
         return Trial(np.full_like(head, 2.0), 1.0, 0.4, 0.8, {"agreement_after": 0.95})
 
     def recombine(self, head, parts, parameters, *, seed, allowed_drop):
-        self.recombined.append((parts, dict(parameters), allowed_drop))
+        self.recombined.append((tuple(parts), dict(parameters), allowed_drop))
+        self.recombined_heads.append(head)
         if self.refusal:
             return Rejected(self.refusal, self.unequipped)
         patches: dict[str, np.ndarray] = {}

@@ -312,6 +312,9 @@ class _Jobs(ErasureJobsServicer):
         with w.lock:
             w.check("contributions", request.fencing_token)
             sites = [site for site in w.retained if site not in w.fenced]
+        if request.with_subject:
+            assert not w.erasure.HasField("removal")
+            yield from part_messages(w.erasure.site, np.full(w.layout.size, 0.5, "<f4"))
         for number, site in enumerate(site for site in sites for _ in range(request.segments)):
             yield from part_messages(site, np.full(w.layout.size, 1e-2 * (number + 1), "<f4"))
 

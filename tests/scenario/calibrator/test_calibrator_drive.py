@@ -208,6 +208,9 @@ def test_a_recombination_adds_each_sites_share_attributed_to_the_site(bench):
         ("sites/south", training_pb2.PatchPurpose.CALIBRATION),
         ("sites/east", training_pb2.PatchPurpose.CALIBRATION),
     ]
+    # Prepared for the head without the subject, and added to it with nothing between.
+    np.testing.assert_array_equal(made.laboratory.recombined_heads, [world.weights[BEFORE] - 0.5])
+    assert {p.base_version for _, _, p in world.patches} == {BEFORE + 1}
     # Whole: far longer than what a site's patch may be, and no share is capped.
     assert np.linalg.norm(world.patches[1][1]) > world.plan.erasure.patch_cap_ratio * 2.0
     step = statement_of(world)["method"]["steps"][0]
@@ -247,6 +250,17 @@ def test_a_site_fenced_while_its_share_is_on_its_way_is_left_out_of_the_next_one
     # One share of south had arrived before, and stays: it is attributed to south.
     assert [purpose.site for _, _, purpose in world.patches] == ["sites/south"] * 2
     assert world.attempts[0].accepted_since_removal == world.attempts[0].version - BEFORE - 1 - 2
+
+
+@pytest.mark.parametrize("error", [errors.PatchVoid("fenced"), errors.PayloadCorrupt("compacted")])
+def test_what_could_not_be_prepared_is_recombined_after_the_removal(bench, error):
+    world = ScriptedCoordinator("removal_recombined")
+    world.refusals["contributions"] = [error]
+    made = bench(world)
+    assert isinstance(made.run(), Certified)
+    np.testing.assert_array_equal(made.laboratory.recombined_heads, [world.weights[BEFORE + 1]])
+    assert [purpose.site for _, _, purpose in world.patches] == ["sites/south", "sites/east"]
+    assert world.calls["contributions"] == 2
 
 
 def test_before_any_site_that_stays_contributed_the_removal_goes_on_alone(bench):

@@ -41,7 +41,7 @@ class ToyTrainer:
         """The same three records at every start."""
         ids = self._folder / "records.json"
         ids.write_text(json.dumps([f"record-{self._seed}-{n}" for n in range(3)]))
-        return Holdings(3, 1, 1, {"sick": 2, "well": 1}, f"set-{self._seed}", ids)
+        return Holdings(3, 200, 1, {"sick": 2, "well": 1}, f"set-{self._seed}", ids)
 
     def adopt(self, plan: Plan) -> None:
         """Any plan will do."""

@@ -22,7 +22,7 @@ from letheon.v1 import erasures_pb2, ledger_pb2
 Erasure = erasures_pb2.Erasure
 
 
-def a_certificate(folder: Path) -> tuple[bytes, bytes]:
+def a_certificate(folder: Path, **more: str) -> tuple[bytes, bytes]:
     """A signed certificate and the key that checks it."""
     key = SigningKey.load_or_create(folder / "key.pem")
     statement = {
@@ -36,6 +36,7 @@ def a_certificate(folder: Path) -> tuple[bytes, bytes]:
             "salt": "s",
             "commitment": commitment("sites/site-3", "s"),
         },
+        **more,
     }
     pem = key.public_pem
     return sign(statement, key), pem if isinstance(pem, bytes) else pem.encode()
@@ -101,6 +102,34 @@ def test_a_request_carries_basis_level_method_and_deadline(
     assert filed.level == erasures_pb2.L1
     assert filed.calibrate
     assert filed.deadline.seconds == 2 * 86_400
+
+
+def test_caveats_are_shown_when_a_request_is_filed_and_later(
+    letheon: Any, coordinator: Any
+) -> None:
+    caveat = "sites/site-3 holds 7 control records"
+    coordinator.stages = [an_erasure(caveats=[caveat], level_admitted=erasures_pb2.L0)]
+    coordinator.stages.append(
+        an_erasure(Erasure.CERTIFIED, caveats=[caveat], level_admitted=erasures_pb2.L0)
+    )
+    for words in (
+        ["request", "--site", "site-3"],
+        ["request", "--site", "site-3", "--watch"],
+        ["show", "e1"],
+    ):
+        shown = letheon("erase", *words).stdout
+        assert "What this erasure cannot show:" in shown
+        assert f"- {caveat}." in shown
+        document = json.loads(letheon("erase", *words, "--format", "json").stdout)
+        assert (document["level"], document["level_admitted"]) == ("L1", "L0")
+        assert document["caveats"] == [caveat]
+
+
+def test_a_certificate_says_which_level_was_granted(letheon: Any, tmp_path: Path) -> None:
+    content, _ = a_certificate(tmp_path, level_granted="L0")
+    file = tmp_path / "certificate.json"
+    file.write_bytes(content)
+    assert "level L0 (L1 was asked)" in letheon("certificate", "verify", str(file)).stdout
 
 
 def test_watch_ends_with_one_when_the_erasure_fails(letheon: Any, coordinator: Any) -> None:

@@ -15,6 +15,9 @@ from letheon.cli import documents
 from letheon.cli.exits import MEANINGS
 from letheon.cli.ledger_export import ChainVerdict, chain_document
 from letheon.cli.main import app
+from letheon.cli.study_progress import study_document
+from letheon.simulation.config import parse_study
+from letheon.simulation.units import units_of
 from letheon.v1 import erasures_pb2, federation_pb2, ledger_pb2, models_pb2, sites_pb2
 
 TEXT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
@@ -29,6 +32,10 @@ def commands_below(command: Any, path: str = "letheon") -> Iterator[tuple[str, A
         yield path, command
 
 
+STUDY = parse_study(
+    {"name": "core", "seeds": [0], "images": [{"name": "lungs", "file": "lungs.npz"}]},
+    origin="the study",
+)
 COMMANDS = dict(commands_below(typer.main.get_command(app)))
 Erasure = erasures_pb2.Erasure
 DOCUMENTS: dict[str, dict[str, Any]] = {
@@ -44,6 +51,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     ),
     "entry": documents.entry_document(ledger_pb2.Entry()),
     "verdict": documents.verdict_document(ledger_pb2.LedgerVerdict()),
+    "study": study_document(STUDY, units_of(STUDY), Path("out"), failed={}),
     "chain": chain_document(ChainVerdict(Path("ledger.jsonl"), None)),
 }
 

@@ -79,7 +79,7 @@ class World:
     def plan(self) -> Plan:
         return PLAN
 
-    def register(self, *, display_name: str, record_count: int, plan_digest: str) -> Standing:
+    def register(self, *, display_name: str, holdings: Holdings, plan_digest: str) -> Standing:
         return Standing(SiteState.ACTIVE, "")
 
     def next_task(self, abandoned_task: str) -> Assignment:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from builders import a_plan, a_vector
+from builders import a_plan, a_vector, an_erasure
 from erasure_bench import Bench, a_bench
 
 from coordinator.domain.erasure import ErasureState, Level
@@ -15,6 +15,7 @@ from coordinator.services.advance_serving import add_promotion
 from coordinator.services.cancel_erasure import cancel_erasure
 from coordinator.services.claim_erasure import claim_erasure
 from coordinator.services.conclude_erasure import Failed, conclude_erasure
+from coordinator.services.request_erasure import file_again
 from letheon.errors import (
     ErasureAlreadyRequested,
     ErasureNotCancellable,
@@ -223,6 +224,19 @@ def test_no_row_of_the_subject_follows_its_acknowledgement_under_load(bench: Ben
     later = [row for row in bench.rows() if row.entry > acknowledged]
     assert {row.site for row in later} == {"north", "west"}
     assert bench.ledger_holds()
+
+
+def test_an_erasure_filed_again_is_never_refused_and_finds_its_caveats_anew(
+    bench: Bench, clock: FakeClock
+) -> None:
+    clock.advance(3600.0)
+    with pytest.raises(MethodRefused, match="needs the agent"):
+        bench.request("south", method="afu_ic_rebased")
+    lost = an_erasure("e1", "south", method="afu_ic_rebased", requested_at=clock.now())
+    again = file_again(lost, bench.context)
+    assert bench.site("south").state is SiteState.FENCED
+    assert "was last heard of 3600 s before the request" in again.caveats[0]
+    assert bench.erasure("e1") == again
 
 
 def serving_during(tmp_path: Path, policy: str) -> Bench:

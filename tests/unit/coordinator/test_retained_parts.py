@@ -18,6 +18,7 @@ from retention_builders import FEDBUFF, retention
 from coordinator.domain.erasure import ErasureState
 from coordinator.domain.upload import PatchKind, PatchPurpose
 from coordinator.services.claim_erasure import claim_erasure
+from coordinator.services.remove_contribution import remove_contribution
 from coordinator.services.replay_start import contribution_at, payload_reader
 from coordinator.services.retained_parts import Part, RetainedParts
 from letheon.errors import (
@@ -161,6 +162,22 @@ def test_a_site_that_an_erasure_names_is_never_among_them(bench: Bench) -> None:
     assert {part.site for part in parts(bench, erasure, token)} == {"east"}
 
 
+def test_before_the_removal_the_subject_comes_first_if_asked_for(bench: Bench) -> None:
+    train(bench, "nssw")
+    filed = bench.request("south")
+    _, claim = claim_erasure(filed.id, "c1", bench.context)
+    asked = RetainedParts(filed.id, claim.token, 1, bench.context, with_subject=True)
+    subject, *retained = asked
+    assert (subject.site, subject.first_entry, subject.last_entry) == ("south", 2, 3)
+    assert np.array_equal(subject.values, contribution(bench, "south"))
+    assert [part.site for part in retained] == ["north", "west"]
+    without = bench.head - subject.values
+    remove_contribution(filed.id, claim.token, bench.context)
+    assert np.array_equal(bench.head, without)
+    with pytest.raises(MalformedRequest, match="since its removal"):
+        list(asked)
+
+
 def test_a_fence_that_falls_while_the_parts_are_made_voids_the_rest(bench: Bench) -> None:
     train(bench, "nsw")
     erasure, token = bench.removed("south")
@@ -187,8 +204,6 @@ def test_what_cannot_be_cut_is_refused_with_the_rule(bench: Bench) -> None:
     train(bench, "ns")
     filed = bench.request("south")
     _, claim = claim_erasure(filed.id, "c1", bench.context)
-    with pytest.raises(MalformedRequest, match="removal"):
-        parts(bench, filed.id, claim.token)
     for segments in (0, 65):
         with pytest.raises(MalformedRequest, match="1 to 64"):
             parts(bench, filed.id, claim.token, segments)

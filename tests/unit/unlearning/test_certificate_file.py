@@ -20,13 +20,13 @@ def a_forget_test(verdict):
     return Test("forget_auc", verdict, verdict is not Verdict.INCONCLUSIVE, "numbers", {"auc": 0.5})
 
 
-def compose(verdict=Verdict.PASS, *, offer=Removal.offer, attempt=1, late=False):
+def compose(verdict=Verdict.PASS, *, offer=Removal.offer, attempt=1, late=False, **admission):
     judgement = Judgement(Verdict.PASS, (UTILITY, a_forget_test(verdict)), "fine")
     deadline = START + timedelta(days=30)
     return statement.compose(
         statement.Filing(
             "erasures/e1", "r1", "sites/nörd", "GDPR-17-1-b", "L1", offer.name,
-            START, START, deadline,
+            START, START, deadline, **admission,
         ),
         statement.Change(1, 40, 41, 55, "aa", "bb", "cc", True, 2.0, 9.0, 7, 0),
         statement.Findings(judgement, attempt, 14),
@@ -125,6 +125,15 @@ def test_the_claim_says_no_more_than_was_measured():
     assert compose()["claim"] == statement.VERIFIED
     assert compose(Verdict.INCONCLUSIVE)["claim"] == statement.NOT_VERIFIED
     assert compose(offer=AfuIcRebased.offer)["claim"] == statement.SUPPRESSED
+
+
+def test_a_level_is_granted_only_if_all_of_its_definition_holds():
+    assert compose()["level_granted"] == "L1"
+    assert compose(Verdict.INCONCLUSIVE)["level_granted"] == "L0"
+    said = compose(level_admitted="L0", caveats=("few records",))
+    assert (said["level"], said["level_granted"]) == ("L1", "L0")
+    assert said["claim"] == statement.NOT_VERIFIED
+    assert "Known when the request was filed: few records." in said["what_is_not_proven"]
 
 
 def test_what_is_not_proven_names_inconclusive_tests_and_repeated_attempts():

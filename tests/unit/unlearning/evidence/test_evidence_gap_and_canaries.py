@@ -44,6 +44,15 @@ def test_a_backdoor_passes_fails_and_is_inconclusive() -> None:
     assert judge_backdoor(backdoor(hits(4), hits(4)), None).verdict is INCONCLUSIVE
 
 
+def test_the_error_of_the_base_rate_counts() -> None:
+    """A second retrained model, 0.9 points above the first: no more than chance."""
+    retrained = backdoor(hits(22, 888), hits(14, 888))
+    finding = judge_backdoor(retrained, backdoor(hits(846, 888)))
+    assert finding.low < 0 < finding.value < 0.01
+    assert finding.verdict is PASS
+    assert "base rate 0.016" in finding.detail
+
+
 def test_success_without_a_base_rate_is_not_judged() -> None:
     with pytest.raises(BadData, match="base rate"):
         judge_backdoor(backdoor(hits(4)), None)
@@ -149,6 +158,16 @@ def test_canaries_pass_fail_and_are_inconclusive() -> None:
     assert [f.verdict for f in judge_canaries(gone, before)] == [PASS, PASS]
     assert [f.verdict for f in judge_canaries(there, before)] == [FAIL, FAIL]
     assert [f.verdict for f in judge_canaries(gone, gone)] == [INCONCLUSIVE] * 2
+
+
+def test_controls_that_do_not_match_are_held_against_a_retrained_model() -> None:
+    easier = measured_canaries(11, 2.0)
+    assert judge_canaries(easier, measured_canaries(120, 1.0))[1].verdict is FAIL
+    share, loss = judge_canaries(
+        easier, measured_canaries(120, 1.0), measured_canaries(12, 2.0), loss_margin=0.2
+    )
+    assert (share.verdict, loss.verdict) == (PASS, PASS)
+    assert loss.null_high == pytest.approx(1.2, abs=1e-6)
 
 
 def test_a_patient_with_many_records_counts_once() -> None:

@@ -118,22 +118,27 @@ def test_a_scaled_confidence_is_the_logit_of_the_probability() -> None:
     assert scaled_confidences([[0.0, -800.0]], [0])[0] == pytest.approx(800.0)
 
 
-def gaussian_shadows(shift: float, shadows: int, seed: int) -> Membership:
+def gaussian_shadows(shift: float, shadows: int, seed: int, count: int = 200) -> Membership:
     """Records of very different hardness; a member stands out by `shift` of its own spread."""
     rng = np.random.default_rng(seed)
-    hardness = rng.normal(0, 5, 400)
-    shadow = hardness + rng.normal(0, 1, (shadows, 400))
-    own = hardness + rng.normal(0, 1, 400)
-    own[:200] += shift
+    hardness = rng.normal(0, 5, 2 * count)
+    shadow = hardness + rng.normal(0, 1, (shadows, 2 * count))
+    own = hardness + rng.normal(0, 1, 2 * count)
+    own[:count] += shift
     scores = lira_scores(own, shadow)
-    return attack(scores[:200], scores[200:])
+    return attack(scores[:count], scores[count:], resamples=100)
 
 
 @pytest.mark.parametrize("shadows", [8, 64])
 def test_lira_finds_members_among_records_of_different_hardness(shadows: int) -> None:
     assert gaussian_shadows(2.0, shadows, 0).auc > 0.88
-    null = gaussian_shadows(0.0, shadows, 1)
-    assert null.auc_low <= 0.5 <= null.auc_high
+
+
+def test_lira_finds_nobody_under_the_null() -> None:
+    results = [gaussian_shadows(0.0, 16, seed, count=60) for seed in range(80)]
+    covered = sum(result.auc_low <= 0.5 <= result.auc_high for result in results)
+    assert 69 <= covered <= 80
+    assert np.mean([result.auc for result in results]) == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_lira_score_counts_standard_deviations() -> None:

@@ -9,6 +9,7 @@ from letheon.errors import BadData
 from letheon.unlearning.bounds import Interval
 from letheon.unlearning.evidence.finding import Finding, Verdict
 from letheon.unlearning.evidence.residue import judge_residue
+from letheon.unlearning.evidence.shares import difference, share_interval
 
 CLEAR = Interval(0.9, 0.85, 0.95, 0.0)
 
@@ -76,3 +77,25 @@ def test_a_null_or_margin_that_is_none_is_refused() -> None:
         judged(CLEAR, margin=-1)
     with pytest.raises(BadData, match="null nan"):
         judged(CLEAR, null=math.nan)
+
+
+def test_the_difference_of_two_shares_has_the_interval_of_newcombe() -> None:
+    """The example of the paper's table II, 56/70 - 48/80."""
+    result = difference(share_interval(56 / 70, 70), share_interval(48 / 80, 80))
+    assert (result.value, result.low, result.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+
+
+@given(shares=st.tuples(values, values), records=st.tuples(st.integers(1, 99), st.integers(1, 99)))
+def test_differences_of_shares_are_mirrored_and_stay_in_their_range(shares, records) -> None:
+    one, other = (share_interval(p, n) for p, n in zip(shares, records, strict=True))
+    there, back = difference(one, other), difference(other, one)
+    assert (there.value, there.low, there.high) == pytest.approx(
+        (-back.value, -back.high, -back.low)
+    )
+    assert -1 - 1e-9 <= there.low <= there.value <= there.high <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(("share", "records"), [(1.1, 5), (-0.1, 5), (0.5, 0), (math.nan, 5)])
+def test_what_is_no_share_is_refused(share: float, records: int) -> None:
+    with pytest.raises(BadData, match="no share"):
+        share_interval(share, records)

@@ -79,7 +79,7 @@ def test_resurfacing_passes_fails_and_is_inconclusive() -> None:
 def test_resurfacing_is_judged_for_shares_that_were_asked_for() -> None:
     with pytest.raises(BadData, match="not asked for"):
         judge_resurfacing(risen_to(0.1), 0.9, records=500, after=10)
-    with pytest.raises(BadData, match="no shares"):
+    with pytest.raises(BadData, match="no share"):
         judge_resurfacing(risen_to(1.5), 0.9, records=500)
 
 

@@ -1,0 +1,78 @@
+"""A study's folder: what it was made with, so that two studies never mix in one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from letheon.errors import BadConfig
+from letheon.simulation.config import StudyConfig
+from letheon.simulation.units import Unit, branches_of, done_of
+
+_LISTS = {"seeds", "images", "methods", "kinds", "name"}  # may grow from run to run
+
+
+def claim_folder(study: StudyConfig, out: Path) -> None:
+    """Notes what the folder's results are made with.
+
+    Seeds, images, kinds and methods may be added from run to run. Raises BadConfig, naming what
+    differs, if the folder holds results of other settings, or of other images or another method
+    under the same name.
+    """
+    made_with = out / "state" / "study.json"
+    now = _told(study)
+    try:
+        before: dict[str, Any] = json.loads(made_with.read_text())
+    except FileNotFoundError:
+        before = {"settings": now["settings"], "images": {}, "methods": {}}
+    except ValueError as error:
+        raise BadConfig(f"{made_with} is damaged: give another --out") from error
+    _compare(before, now, out)
+    merged = {
+        "settings": now["settings"],
+        "images": {**before["images"], **now["images"]},
+        "methods": {**before["methods"], **now["methods"]},
+    }
+    made_with.parent.mkdir(parents=True, exist_ok=True)
+    partial = made_with.with_name(f"study.{os.getpid()}.partial")
+    partial.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n")
+    partial.replace(made_with)
+
+
+def keep_finished(study: StudyConfig, units: Sequence[Unit], out: Path, folder: Path) -> list[Path]:
+    """Copies the results of finished units, and nothing of what is needed to go on; the copies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = []
+    for unit in units:
+        if done_of(study, unit, out) == branches_of(study, unit):
+            kept.append(Path(shutil.copy(out / f"{unit.name}.json", folder)))
+    return kept
+
+
+def _told(study: StudyConfig) -> dict[str, Any]:
+    told = study.model_dump(mode="json")
+    return {
+        "settings": {key: value for key, value in told.items() if key not in _LISTS},
+        "images": {each["name"]: each for each in told["images"]},
+        # Which kinds of target it runs for changes no number of a branch.
+        "methods": {each["label"]: {**each, "kinds": None} for each in told["methods"]},
+    }
+
+
+def _compare(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
+    old, new = before["settings"], now["settings"]
+    changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    for what in ("images", "methods"):
+        known = before[what]
+        for name, told in now[what].items():
+            if name in known and known[name] != told:
+                changed.append(f"{what} {name!r}")
+    if changed:
+        raise BadConfig(
+            f"{out} holds results made with other settings ({', '.join(changed)}): "
+            "give another --out, or another name to what has changed"
+        )
