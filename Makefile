@@ -55,7 +55,8 @@ chaos: $(BIN)/python ## kill, cut, fill and damage real federations and check wh
 	@$(ROOM) python -m tests.system.chaos --faults $(or $(FAULTS),200) $(if $(SEED),--seed $(SEED))
 
 .PHONY: check
-check: lint test ## what CI runs: lint, test, a short demo
+check: lint test ## what CI runs: lint, test, the page of results, a short demo
+	@$(MAKE) --no-print-directory results CHECK=1
 	$(ROOM) python -m letheon.cli.demo --short --out out/check
 
 .PHONY: bench-resume
@@ -91,6 +92,10 @@ bench-unlearning: $(BIN)/python ## a study of unlearning methods; hours, goes on
 	letheon simulate --config benchmarks/studies/$(STUDY).toml --out out/studies/$(STUDY)$(if $(filter %.npz,$(DATA)),-$(basename $(notdir $(DATA)))) \
 	  $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) \
 	  $(if $(KEEP),--keep benchmarks/results/unlearning/$(STUDY))
+
+.PHONY: results
+results: $(BIN)/python ## docs/results.md and its pictures from benchmarks/results/unlearning; CHECK=1 fails if they would change
+	@$(ROOM) python -m letheon.simulation.report $(if $(CHECK),--check)
 
 ##@ Running
 

@@ -39,7 +39,8 @@ class Measured:
     state: str
     fenced_s: float | None
     erased_head_s: float | None
-    gate_s: float | None  # none: no attempt passed
+    repaired_s: float | None  # when the version that passed came to be; none: none passed
+    gate_s: float | None  # when it had passed
     attempts: int
     retained_deltas_to_gate: int
     accuracy_before: float | None  # as the retained sites told the gate
@@ -66,8 +67,12 @@ def ratios(results: Sequence[Measured]) -> dict[str, float | None]:
         a, b = _median(results, above, field), _median(results, below, field)
         return round(a / b, 2) if a is not None and b else None
 
-    gate, before, during = "gate_s", "per_second_before", "per_second_during"
+    repaired, gate = "repaired_s", "gate_s"
+    before, during = "per_second_before", "per_second_during"
     return {
+        "repaired, asynchronous: straggler / none": ratio(repaired, ASYNC_SLOW, ASYNC_EVEN),
+        "repaired, synchronous: straggler / none": ratio(repaired, SYNC_SLOW, SYNC_EVEN),
+        "repaired, straggler: synchronous / asynchronous": ratio(repaired, SYNC_SLOW, ASYNC_SLOW),
         "gate, asynchronous: straggler / none": ratio(gate, ASYNC_SLOW, ASYNC_EVEN),
         "gate, synchronous: straggler / none": ratio(gate, SYNC_SLOW, SYNC_EVEN),
         "gate, straggler: synchronous / asynchronous": ratio(gate, SYNC_SLOW, ASYNC_SLOW),
@@ -84,9 +89,9 @@ def ratios(results: Sequence[Measured]) -> dict[str, float | None]:
 def print_table(results: Sequence[Measured]) -> None:
     """Every federation, then the ratios."""
     columns = (
-        "federation", "seed", "fenced", "erased head", "gate passed", "attempts", "deltas to gate",
-        "accuracy before / at gate", "deltas per s before / during", "during : before",
-        "cores own / all",
+        "federation", "seed", "fenced", "erased head", "repaired", "gate passed", "attempts",
+        "deltas to gate", "accuracy before / at gate", "deltas per s before / during",
+        "during : before", "cores own / all",
     )  # fmt: skip
     print_rows("one site erased by removal", columns, [_cells(one) for one in results])
     for name, ratio in ratios(results).items():
@@ -99,6 +104,7 @@ def _cells(one: Measured) -> tuple[str, ...]:
         str(one.seed),
         _seconds(one.fenced_s, 3),
         _seconds(one.erased_head_s, 2),
+        _seconds(one.repaired_s, 1),
         _seconds(one.gate_s, 1) if one.gate_s is not None else f"no ({one.state})",
         str(one.attempts),
         str(one.retained_deltas_to_gate),

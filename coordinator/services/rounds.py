@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from coordinator.domain.model import BufferedDelta
@@ -24,13 +24,18 @@ _log = logging.getLogger(__name__)
 class Rounds:
     """The buffer of a strategy. A round is what waits until it is merged together.
 
-    Every active site takes part in a round, but one that was not heard of for `patience`.
+    Every active site takes part in a round, but one that was not heard of for `patience`. While
+    the coordinator was down nobody could be: patience begins no earlier than this process.
     """
 
     strategy: Strategy
     presence: Presence
     clock: Clock
     patience: timedelta
+    _began: datetime = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_began", self.clock.now())
 
     def flush_if_ready(self, uow: UnitOfWork, newest: Entry, *, at: datetime) -> Entry | None:
         """The flush row after `newest`, added with its marks, if the strategy is ready."""
@@ -61,7 +66,8 @@ class Rounds:
         return frozenset(
             site.id
             for site in uow.sites.all()
-            if site.state is SiteState.ACTIVE and self.presence.on(site).last_seen_at >= since
+            if site.state is SiteState.ACTIVE
+            and max(self.presence.on(site).last_seen_at, self._began) >= since
         )
 
 

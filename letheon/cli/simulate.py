@@ -175,13 +175,13 @@ def _events(order: _Order) -> Generator[Event, None, None]:
 def _print_end(order: _Order, failed: dict[str, str]) -> None:
     if order.keep is not None:
         keep_finished(order.study, order.units, order.out, order.keep)
-    summary = _summary(order.out)
+    report = _Report.of(order.out)
     if order.output is Format.JSON:
-        told = None if summary is None else summary.to_json()
+        told = None if report is None else report.summary.to_json()
         print_document(_document(order, failed, told))
         return
-    if summary is not None:
-        importlib.import_module(f"{_REPORT}.terminal").print_summary(summary)
+    if report is not None:
+        report.show()
     screen = console(stderr=bool(failed))
     for unit, message in failed.items():
         screen.print(f"{unit} failed: {message}", markup=False)
@@ -190,16 +190,28 @@ def _print_end(order: _Order, failed: dict[str, str]) -> None:
     console().print(f"Results are in {order.out}.", markup=False)
 
 
-_REPORT = "letheon.simulation.report"
+@dataclass(frozen=True)
+class _Report:
+    """The tables of a folder."""
 
+    summary: Any
+    terminal: Any
 
-def _summary(folder: Path) -> Any:  # noqa: ANN401 - None where the report is not installed
-    """The tables of a folder. By name: the report draws, and its libraries are an extra."""
-    try:
-        summary = importlib.import_module(f"{_REPORT}.summary")
-    except ImportError:
-        return None
-    return summary.summarise(folder)
+    @classmethod
+    def of(cls, folder: Path) -> _Report | None:
+        """None where the report, whose libraries are an extra, cannot be loaded."""
+        try:
+            summary, terminal = (
+                importlib.import_module(f"letheon.simulation.report.{name}")
+                for name in ("summary", "terminal")
+            )
+        except ImportError:
+            return None
+        return cls(summary.summarise(folder), terminal)
+
+    def show(self) -> None:
+        """Prints them."""
+        self.terminal.print_summary(self.summary)
 
 
 def _document(order: _Order, failed: dict[str, str], summary: Document | None) -> Document:

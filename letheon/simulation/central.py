@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from letheon.errors import ContributionNotSubtractable
+from letheon.errors import ContributionNotSubtractable, UnknownModelVersion
 from letheon.federation.aggregation.strategy import Offer, Strategy
 from letheon.federation.arithmetic import norm
 from letheon.federation.encoding import decode, encode
@@ -62,7 +62,8 @@ class Central:
     payloads: dict[int, Vector] = field(default_factory=dict)  # by entry, as merged, read-only
     record_counts: dict[int, int] = field(default_factory=dict)  # of waiting deltas, by entry
     fenced: set[str] = field(default_factory=set)
-    epoch_began: int = 0  # the version after the newest removal
+    epoch_began: int = 0  # the version the learning rate counts from
+    first_base: int = 0  # the version after the newest removal: the oldest base of the epoch
     accepted: int = 0  # deltas since the beginning
     accepted_before_epoch: int = 0
 
@@ -98,6 +99,7 @@ class Central:
             record_counts=dict(self.record_counts),
             fenced=set(self.fenced),
             epoch_began=self.epoch_began,
+            first_base=self.first_base,
             accepted=self.accepted,
             accepted_before_epoch=self.accepted_before_epoch,
         )
@@ -128,16 +130,20 @@ class Central:
         now: float,
         alter: Alter | None = None,
         hold: bool = False,
+        task: dict[str, Any] | None = None,
     ) -> Fate:
         """Takes a delta [d] or refuses it; merges what the strategy says is ready.
 
-        `hold` keeps it waiting whatever the strategy says: a synchronous round does. Raises
-        MalformedUpdate for values that the coordinator refuses.
+        `task` says how it was trained, for the row. `hold` keeps it waiting whatever the strategy
+        says: a synchronous round does. Raises UnknownModelVersion for a base that is none of the
+        epoch, MalformedUpdate for values that the coordinator refuses.
         """
         if site in self.fenced:
             return Fate.FENCED
-        if epoch != self.epoch and self.rules.refuse_old_epochs:
-            return Fate.SUPERSEDED
+        if self.rules.refuse_old_epochs:
+            if epoch != self.epoch:
+                return Fate.SUPERSEDED
+            self._check_base(base_version)
         plan = self.rules.plan
         payload = decode(encode(delta, plan.encoding), plan.encoding)
         length = check_values(payload, self.rules.layout, plan.max_delta_norm)
@@ -146,7 +152,16 @@ class Central:
         staleness = self.version - base_version
         self.accepted += 1
         if self.rules.strategy.buffers or hold:
-            self._buffer(site, payload, base_version, staleness, records, now)
+            self.record_counts[self.state.entry + 1] = records
+            self._append(
+                EntryKind.BUFFERED,
+                now,
+                site=site,
+                payload=payload,
+                base_version=base_version,
+                staleness=staleness,
+                details=task,
+            )
             waiting = self._offers(self._waiting())
             if not hold and self.rules.strategy.ready(waiting):
                 self.flush(now)
@@ -161,6 +176,7 @@ class Central:
             coefficient=coefficient,
             base_version=base_version,
             staleness=staleness,
+            details=task,
         )
         return Fate.MERGED
 
@@ -171,24 +187,25 @@ class Central:
         pairs = zip((row.entry for row in waiting), given, strict=True)
         self._append(EntryKind.FLUSH, now, details={"merged": merges(pairs)})
 
-    def fence(self, site: str) -> None:
-        """From here on nothing of the site is taken."""
+    def fence(self, site: str, now: float) -> None:
+        """From here on nothing of the site is taken, and what waits of it is voided at once."""
         self.fenced.add(site)
+        own = [row.entry for row in self._waiting() if row.site == site]
+        if own:
+            self._append(EntryKind.VOID, now, site=site, details={"entries": own})
 
     def remove(self, site: str, now: float, *, subtract: bool) -> None:
-        """The removal: voids the site's waiting deltas, flushes the others', begins an epoch.
+        """The removal: flushes the waiting deltas of the others, begins an epoch.
 
-        Raises ContributionNotSubtractable for a strategy that is not linear.
+        The site is fenced first if it is not yet. Raises ContributionNotSubtractable for a
+        strategy that is not linear.
         """
         strategy = self.rules.strategy
         if subtract and not strategy.linear:
             raise ContributionNotSubtractable(
                 f"the strategy is not linear: what sites/{site} added is no sum to be subtracted"
             )
-        own = [row for row in self._waiting() if row.site == site]
-        if own:
-            voided = {"entries": [row.entry for row in own]}
-            self._append(EntryKind.VOID, now, site=site, details=voided)
+        self.fence(site, now)
         others = self._waiting()
         coefficients = strategy.coefficients(self._offers(others)) if others else ()
         pairs = zip((row.entry for row in others), coefficients, strict=True)
@@ -201,6 +218,7 @@ class Central:
             "version_before": self.version,
         }
         self._append(EntryKind.REMOVAL, now, site=site, details=details)
+        self.first_base = self.version
         self.restart_rate()
 
     def patch(
@@ -213,6 +231,14 @@ class Central:
     ) -> None:
         """Adds a patch [d] to the head."""
         self._append(kind, now, site=site, payload=np.array(patch), coefficient=1.0)
+
+    def _check_base(self, version: int) -> None:
+        if not self.first_base <= version <= self.version:
+            raise UnknownModelVersion(
+                f"base {version} is not one of epoch {self.epoch} "
+                f"({self.first_base} to {self.version})",
+                version=version,
+            )
 
     def _waiting(self) -> list[Entry]:
         return [self.state.buffered[number] for number in sorted(self.state.buffered)]
@@ -227,19 +253,6 @@ class Central:
             )
             for row in rows
         ]
-
-    def _buffer(
-        self, site: str, payload: Vector, base: int, staleness: int, records: int, now: float
-    ) -> None:
-        self.record_counts[self.state.entry + 1] = records
-        self._append(
-            EntryKind.BUFFERED,
-            now,
-            site=site,
-            payload=payload,
-            base_version=base,
-            staleness=staleness,
-        )
 
     def _append(
         self,

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from letheon.federation import arithmetic
-from letheon.federation.ledger import EntryKind
+from letheon.federation.ledger import EntryKind, read_merges
 from letheon.federation.parameters import Vector
 from letheon.federation.replay import remove_contribution
 from letheon.simulation.federation import Federation
@@ -90,7 +90,7 @@ class Erasure:
 def conduct(erasure: Erasure, federation: Federation, seed: int) -> Conductor:
     """From the request to the method's end. The gate is another's affair."""
     central = federation.central
-    central.fence(erasure.site)
+    central.fence(erasure.site, federation.now)
     yield At(federation.now + REMOVAL_S)
     prepared = yield from _prepare(erasure, federation, seed)
     erasure.before = np.array(central.head)
@@ -129,6 +129,8 @@ def conduct(erasure: Erasure, federation: Federation, seed: int) -> Conductor:
         erasure.facts.append({"step": type(step).__name__, "outcome": type(outcome).__name__})
         state = erasure.method.fold(state, outcome)
     erasure.finished_at = federation.now
+    if federation.halted:  # a method that gave up half way lets the sites go on
+        federation.resume()
 
 
 def _carry_out(
@@ -293,8 +295,10 @@ def _overwrite(source: str, erasure: Erasure, federation: Federation) -> Outcome
     """The head becomes the target's model; what was accepted since its base is lost."""
     central = federation.central
     base, change, version = erasure.uploads[source]
-    lost = [row for row in central.entries if row.kind is EntryKind.DELTA and row.version > version]
-    federation.counts.overwritten += len(lost)
+    for row in central.entries:
+        if row.version > version:
+            # Of a round or a buffer all deltas are lost, not one.
+            federation.counts.overwritten += len(read_merges(row)) + (row.kind is EntryKind.DELTA)
     central.patch(base + change - central.head, federation.now)
     central.restart_rate()
     erasure.landed_at = federation.now

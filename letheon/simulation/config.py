@@ -143,6 +143,8 @@ class StudyConfig(_Section):
             raise ValueError("two images have the same name")
         if max(self.snapshots, default=0) > self.after:
             raise ValueError("a snapshot lies behind the end of a run (after)")
+        if not self.moments("honest"):
+            raise ValueError("the first snapshot lies behind the end of a run (after_honest)")
         if self.sites < 2:
             raise ValueError("a federation to erase from has at least 2 sites")
         return self

@@ -34,7 +34,8 @@ class Task:
     epoch: int
     learning_rate: float
     seed: int
-    ends: float  # virtual seconds
+    begins: float  # virtual seconds
+    ends: float
     lost: bool = False  # the site drops out and nothing arrives
 
 
@@ -120,6 +121,7 @@ class Federation:
         self.now, _, task = heapq.heappop(self.agenda)
         if task.site in self.central.fenced:
             self.counts.fenced += 1
+            self._end_round_if_due()
             return
         if task.lost:
             self.counts.dropped += 1
@@ -132,16 +134,25 @@ class Federation:
         self._deliver(task)
 
     def supersede(self) -> None:
-        """A new epoch began: tasks in flight are dropped, and their sites begin again at once."""
+        """A new epoch began: tasks in flight are dropped, and their sites begin again at once.
+
+        A task that has not begun is exchanged without being counted: nobody lost work. A site that
+        is cut off hears of the epoch when it is back. In the ablation nobody is told.
+        """
+        if not self.central.rules.refuse_old_epochs:
+            return
         waiting, self.agenda = sorted(self.agenda), []
         for _, _, task in waiting:
             if task.site in self.central.fenced:
                 self.counts.fenced += 1
             elif task.lost:
                 self._push(task)
+            elif self.arrival(task.site, self.now) > self.now:
+                self._push(replace(task, ends=self.arrival(task.site, self.now)))
             else:
-                self.counts.superseded += 1
+                self.counts.superseded += task.begins <= self.now
                 self._dispatch(task.site, delay=NOTICE_S)
+        self._end_round_if_due()
 
     def synchronise(self) -> None:
         """Rounds with a barrier from here on; nobody works until `resume`."""
@@ -153,6 +164,18 @@ class Federation:
         """The halt ends; a round begins."""
         self.halted = False
         self._begin_round()
+
+    def arrival(self, site: str, at: float) -> float:
+        """When something that passes between the site and the coordinator then gets through."""
+        partition = self.setting.partition
+        return at if partition is None else partition.arrival(site, at)
+
+    def next_training(self, site: str) -> tuple[float, int]:
+        """Seconds and seed of the site's next training, whose number is used up."""
+        number = self.numbers.get(site, 0)
+        self.numbers[site] = number + 1
+        seconds = self.setting.times.seconds(site, number)
+        return seconds, training_seed(self.setting.seed, site, number)
 
     def _deliver(self, task: Task) -> None:
         trainer = self.setting.trainer
@@ -168,6 +191,7 @@ class Federation:
             now=self.now,
             alter=self.alter,
             hold=self.synchronous,
+            task={"task": task.number, "learning_rate": task.learning_rate.hex()},
         )
         if fate in (Fate.MERGED, Fate.BUFFERED):
             merged = self.counts.merged
@@ -176,12 +200,16 @@ class Federation:
             self.last_deltas = [*self.last_deltas[-15:], (task.site, delta)]
         if not self.synchronous:
             self._dispatch(task.site)
-        elif not self.agenda:
-            self._end_round()
+            return
+        self._end_round_if_due()
 
-    def _end_round(self) -> None:
+    def _end_round_if_due(self) -> None:
+        """The round is over once nobody works: its deltas are merged, the next one begins."""
+        if not self.synchronous or self.halted or self.agenda:
+            return
         waiting = len(self.central.state.buffered)
-        self.central.flush(self.now, [np.float32(SYNCHRONOUS_RATE / waiting).item()] * waiting)
+        if waiting:
+            self.central.flush(self.now, [np.float32(SYNCHRONOUS_RATE / waiting).item()] * waiting)
         self._begin_round()
 
     def _begin_round(self) -> None:
@@ -191,16 +219,11 @@ class Federation:
     def _dispatch(self, site: str, *, delay: float = 0.0) -> None:
         if self.halted:
             return
-        number = self.numbers.get(site, 0)
-        self.numbers[site] = number + 1
-        times, partition = self.setting.times, self.setting.partition
-        begins = self.now + delay
-        if partition is not None:
-            begins = partition.arrival(site, begins)
+        number, times = self.numbers.get(site, 0), self.setting.times
+        seconds, seed = self.next_training(site)
+        begins = self.arrival(site, self.now + delay)
         lost = times.drops_out(site, number)
-        ends = begins + (times.away_s if lost else times.seconds(site, number))
-        if partition is not None:
-            ends = partition.arrival(site, ends)
+        ends = self.arrival(site, begins + (times.away_s if lost else seconds))
         self._push(
             Task(
                 site=site,
@@ -209,7 +232,8 @@ class Federation:
                 base_version=self.central.version,
                 epoch=self.central.epoch,
                 learning_rate=self.central.learning_rate(synchronous=self.synchronous),
-                seed=derived_seed(self.setting.seed, "train", site, number),
+                seed=seed,
+                begins=begins,
                 ends=ends,
                 lost=lost,
             )
@@ -218,3 +242,8 @@ class Federation:
     def _push(self, task: Task) -> None:
         heapq.heappush(self.agenda, (task.ends, self.sequence, task))
         self.sequence += 1
+
+
+def training_seed(seed: int, site: str, number: int) -> int:
+    """The seed of a site's task of that number, in a federation of that seed."""
+    return derived_seed(seed, "train", site, number)

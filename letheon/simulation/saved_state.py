@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from letheon.errors import BadData
+from letheon.errors import BadData, LedgerBroken
 from letheon.federation.ledger import canonical_bytes, parse, waiting
 from letheon.federation.parameters import Vector
 from letheon.federation.replay import ReplayState
@@ -22,6 +23,7 @@ from letheon.simulation.central import Central, Rules
 from letheon.simulation.federation import Counts, Federation, Setting, Task
 
 _FORMAT = "letheon-simulation/1"
+_UNREADABLE = (OSError, EOFError, LookupError, TypeError, ValueError, BadZipFile, LedgerBroken)
 _TASK_FIELDS = (
     "site",
     "number",
@@ -29,6 +31,7 @@ _TASK_FIELDS = (
     "epoch",
     "learning_rate",
     "seed",
+    "begins",
     "ends",
     "lost",
 )
@@ -45,6 +48,7 @@ def save_state(path: Path, federation: Federation) -> None:
         "contributions": list(central.state.contributions),
         "fenced": sorted(central.fenced),
         "epoch_began": central.epoch_began,
+        "first_base": central.first_base,
         "accepted": central.accepted,
         "accepted_before_epoch": central.accepted_before_epoch,
         "now": federation.now,
@@ -84,7 +88,7 @@ def load_state(path: Path, setting: Setting, rules: Rules) -> Federation:
         if meta["format"] != _FORMAT:
             raise BadData(f"{path} is of format {meta['format']}, not {_FORMAT}", path=path)
         return _restored(meta, arrays, setting, rules)
-    except (OSError, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
         raise BadData(f"{path} is no saved simulation: {error!r}", path=path) from error
 
 
@@ -112,6 +116,7 @@ def _restored(
         record_counts={int(k): v for k, v in meta["record_counts"].items()},
         fenced=set(meta["fenced"]),
         epoch_began=meta["epoch_began"],
+        first_base=meta["first_base"],
         accepted=meta["accepted"],
         accepted_before_epoch=meta["accepted_before_epoch"],
     )

@@ -73,8 +73,16 @@ class Trainer(Protocol):
         """How many records the site trains on."""
         ...
 
-    def delta(self, site: str, base: Vector, *, learning_rate: float, seed: int) -> Vector:
-        """w_local - w_base [d] after the plan's local steps."""
+    def delta(
+        self,
+        site: str,
+        base: Vector,
+        *,
+        learning_rate: float,
+        seed: int,
+        steps: int | None = None,
+    ) -> Vector:
+        """w_local - w_base [d] after the plan's local steps, or after so many."""
         ...
 
 
@@ -89,17 +97,33 @@ class TorchTrainer:
         """How many records the site trains on."""
         return len(self._records[site])
 
-    def delta(self, site: str, base: Vector, *, learning_rate: float, seed: int) -> Vector:
-        """w_local - w_base [d] after the plan's local steps."""
-        return self.delta_on(self._records[site], base, learning_rate=learning_rate, seed=seed)
+    def delta(
+        self,
+        site: str,
+        base: Vector,
+        *,
+        learning_rate: float,
+        seed: int,
+        steps: int | None = None,
+    ) -> Vector:
+        """w_local - w_base [d] after the plan's local steps, or after so many."""
+        return self.delta_on(
+            self._records[site], base, learning_rate=learning_rate, seed=seed, steps=steps
+        )
 
     def delta_on(
-        self, records: Records, base: Vector, *, learning_rate: float, seed: int
+        self,
+        records: Records,
+        base: Vector,
+        *,
+        learning_rate: float,
+        seed: int,
+        steps: int | None = None,
     ) -> Vector:
         """As `delta`, on other records than the site's own: a counterfactual."""
         told = self._network.plan.training
         settings = LocalTraining(
-            steps=told.local_steps,
+            steps=told.local_steps if steps is None else steps,
             batch_size=told.batch_size,
             learning_rate=learning_rate,
             momentum=told.momentum,

@@ -139,7 +139,9 @@ class UnitRun:
     def _begun(self) -> dict[str, Any]:
         if self._file.is_file():
             kept: dict[str, Any] = json.loads(self._file.read_text())
-            if kept.get("format") == FORMAT and kept.get("settings") == self._study.digest(self._unit.images):
+            if kept.get("format") == FORMAT and kept.get("settings") == self._study.digest(
+                self._unit.images
+            ):
                 return kept
         hospitals = self.hospitals
         return {

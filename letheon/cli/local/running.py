@@ -83,15 +83,18 @@ class LocalFederation:
     ) -> None:
         self.folder = folder
         self.sites = tuple(sites)
-        self.port = port or free_port()
+        names = ("coordinator", "calibrator", *self.sites)
+        own, *ports = free_ports(1 + len(names), but=port)
+        self.port = port or own
         self._asked_for_port = bool(port)
         self._pace = pace or Pace()
         self._agent_start_s = agent_start_s
         self._say = say
         self._redis = EmbeddedRedis(folder.redis)
         self._kept: dict[str, _Kept] = {}
-        names = ("coordinator", "calibrator", *self.sites)
-        self._metrics = {name: f"{configs.HOST}:{free_port()}" for name in names}
+        self._metrics = {
+            name: f"{configs.HOST}:{each}" for name, each in zip(names, ports, strict=True)
+        }
 
     @property
     def metrics(self) -> Mapping[str, str]:
@@ -272,17 +275,21 @@ def check_port(port: int) -> None:
             ) from error
 
 
-def free_port() -> int:
-    """A port nobody listens on at this moment.
+def free_ports(count: int, *, but: int = 0) -> list[int]:
+    """So many different ports, none of them `but`, nobody listens on at this moment.
 
-    Not one of those the system hands to outgoing connections: until the service that is to
-    listen on it has started, such a connection could take it.
+    None of those the system hands to outgoing connections: until the service that is to listen on
+    it has started, such a connection could take it.
     """
-    while True:
+    found: list[int] = []
+    while len(found) < count:
         port = secrets.choice(_LISTENING_PORTS)
+        if port in found or port == but:
+            continue
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             try:
                 probe.bind((configs.HOST, port))
             except OSError:
                 continue
-            return port
+        found.append(port)
+    return found

@@ -87,7 +87,7 @@ def worst_site_gap(unit: UnitFile, label: str, against: Sequence[str], moment: i
     others = [_sites(unit, other, moment) for other in against]
     if not own or not others or any(len(sites) != len(own) for sites in others):
         return None
-    levels = [sum(sites) / len(others) for sites in zip(*others, strict=True)]
+    levels: list[float] = [sum(sites) / len(others) for sites in zip(*others, strict=True)]
     return min(mine - level for mine, level in zip(own, levels, strict=True))
 
 

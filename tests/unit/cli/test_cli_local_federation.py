@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from letheon.cli.local.dataset import Dataset, make_synthetic, read_npz
 from letheon.cli.local.folder import FederationFolder, Made, read_marker, write_marker
 from letheon.cli.local.preparation import RECORDS_FILE, Recipe, halves, prepare
-from letheon.cli.local.running import Pace, check_port
+from letheon.cli.local.running import Pace, check_port, free_ports
 from letheon.cli.local.toml_text import toml_text
 from letheon.cli.main import app
 from letheon.errors import BadConfig, BadData
@@ -154,3 +154,9 @@ def test_an_existing_federation_is_never_replaced(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["federation", "init", "p.toml", "--out", str(tmp_path)])
     assert result.exit_code == 78
     assert "holds a federation already" in result.stderr
+
+
+def test_no_two_services_of_a_federation_get_the_same_port() -> None:
+    ports = free_ports(500)
+    assert len(set(ports)) == 500
+    assert ports[0] not in free_ports(500, but=ports[0])

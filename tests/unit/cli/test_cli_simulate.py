@@ -148,3 +148,13 @@ def test_progress_counts_branches_and_estimates_from_their_pace(tmp_path: Path) 
 def test_the_other_commands_bring_no_torch() -> None:
     code = "import sys; import letheon.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_finished_study_starts_no_worker_and_ends_with_one_document(folder: Path) -> None:
+    in_this_process(a_study(), folder / "out", folder)
+    shown = simulate(folder, "--format", "json", "--keep", str(folder / "kept"))
+    assert shown.exit_code == 0, shown.output
+    told = json.loads(shown.stdout)
+    assert [unit["missing"] for unit in told["units"]] == [[], []]
+    assert [unit["failure"] for unit in told["units"]] == [None, None]
+    assert len(list((folder / "kept").iterdir())) == 2

@@ -179,13 +179,14 @@ def test_a_delta_that_comes_after_its_round_counts_in_the_next(
     assert len(read_merges(bench.rows()[-1])) == 3
 
 
-def test_patience_runs_from_the_last_sign_of_life_over_a_restart(
+def test_an_outage_of_the_coordinator_does_not_count_as_silence_of_the_sites(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     first = a_bench(tmp_path, plan=PLAN, clock=clock)
     first.train("north", "south")
     head = first.head
     first.close()
+    clock.advance(10 * PATIENCE_S)
     again = a_bench(tmp_path, clock=clock)
     assert np.array_equal(again.head, head)
     close_round(again)

@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from letheon import simulation
 from letheon.errors import BadData
 from letheon.simulation.report import unit_file
 from letheon.simulation.report.summary import summarise, summarise_units
@@ -13,7 +15,7 @@ STUDY = parsed(*small_study())
 WHOLE = json.dumps(summarise_units(STUDY).to_json())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.permutations(range(len(STUDY))))
 def test_the_order_of_the_files_changes_nothing(order):
     units = [STUDY[place] for place in order]
@@ -65,5 +67,6 @@ def test_a_file_that_is_no_unit_is_named(tmp_path):
 
 
 def test_the_format_is_the_one_studies_write():
-    written = pytest.importorskip("letheon.simulation.unit")
-    assert unit_file.FORMAT == written.FORMAT
+    # Read, not imported: the module needs torch, the report does not.
+    source = Path(simulation.__file__).with_name("unit.py").read_text()
+    assert f'FORMAT = "{unit_file.FORMAT}"' in source
