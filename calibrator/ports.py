@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from calibrator.domain.case import Claim, Erasure, ModelRef, Removal, Ticket
+from calibrator.domain.contributions import Recombination, RetainedPart
 from letheon.federation.parameters import Vector
 from letheon.federation.plan import Plan
 from letheon.servicekit.erasure_queue import ConsentRequest
@@ -94,6 +95,7 @@ class PatchUpload:
     kind: PatchKind
     epoch: int
     base_version: int
+    site: str = ""  # sites/{site} whose contribution it is made of
 
 
 class Claims(Protocol):
@@ -166,6 +168,21 @@ class Removals(Protocol):
         ...
 
 
+class Contributions(Protocol):
+    """Reading what the sites that stay contributed."""
+
+    def retained_parts(
+        self, ticket: Ticket, segments: int, *, with_subject: bool = False
+    ) -> Sequence[RetainedPart]:
+        """Each retained site's contribution in up to `segments` parts, oldest first.
+
+        Before the removal, if asked for, the subject's as one part before them.
+
+        Raises PatchVoid if an erasure names one of the sites meanwhile.
+        """
+        ...
+
+
 class Sites(Protocol):
     """Asking sites. `request_id` names the question; asking twice asks once."""
 
@@ -217,7 +234,7 @@ class Patches(Protocol):
         ...
 
 
-class Coordinator(Claims, Head, Removals, Sites, Patches, Protocol):
+class Coordinator(Claims, Head, Removals, Contributions, Sites, Patches, Protocol):
     """All of it, as one connection offers it."""
 
 
@@ -274,5 +291,21 @@ class Laboratory(Protocol):
 
         Rejected if accuracy on the audit images drops by more than `allowed_drop`; None: measured
         only. Raises BadConfig for an unknown rule or parameters it does not take.
+        """
+        ...
+
+    def recombine(
+        self,
+        head: Vector,
+        parts: Sequence[RetainedPart],
+        parameters: Mapping[str, Any],
+        *,
+        seed: int,
+        allowed_drop: float,
+    ) -> Recombination | Rejected:
+        """`head` refitted as a weighted sum of the parts; no patch is capped.
+
+        Rejected if accuracy on the audit images drops by more than `allowed_drop`. Raises BadConfig
+        for parameters it does not take.
         """
         ...

@@ -192,5 +192,6 @@ def patch_header(
             kind=kinds.CALIBRATION if patch.kind == "calibration" else kinds.PATCH,
             epoch=patch.epoch,
             base_version=patch.base_version,
+            site=patch.site,
         ),
     )

@@ -9,7 +9,9 @@ from typing import Any
 import grpc
 
 from calibrator.adapters import convert
+from calibrator.adapters.contribution_stream import read_parts
 from calibrator.domain.case import Claim, ModelRef, Removal, Ticket
+from calibrator.domain.contributions import RetainedPart
 from calibrator.ports import Answer, Attempt, Certified, Failed, PatchUpload, Recorded, Stage
 from letheon.errors import CoordinatorUnreachable
 from letheon.federation import encoding
@@ -141,6 +143,19 @@ class CoordinatorClient:
         return Recorded(
             convert.erasure_from(answer.erasure), convert.evidence_from(answer.evidence_json)
         )
+
+    def retained_parts(
+        self, ticket: Ticket, segments: int, *, with_subject: bool = False
+    ) -> Sequence[RetainedPart]:
+        """Each retained site's contribution in up to `segments` parts, oldest first."""
+        request = pb.DownloadContributionsRequest(
+            name=ticket.erasure,
+            fencing_token=ticket.token,
+            segments=segments,
+            with_subject=with_subject,
+        )
+        stream = self._jobs.DownloadContributions(request, timeout=transfer.TRANSFER_DEADLINE_S)
+        return tuple(read_parts(stream, self.plan().parameters))
 
     def ask_evaluate(self, ticket: Ticket, request_id: str, versions: Sequence[int]) -> None:
         """Utility of the versions, from every active site."""

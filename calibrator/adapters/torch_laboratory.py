@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from threading import Lock
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from calibrator.adapters.unequipped_laboratory import NO_AUDIT, NO_CALIBRATION
+from calibrator.domain.contributions import Recombination, RetainedPart
 from calibrator.ports import Rejected, Trial
 from calibrator.services.images import Images
 from letheon.errors import MethodRefused
@@ -22,6 +23,7 @@ from letheon.imaging.models.weights import initialise, read_weights, write_weigh
 from letheon.imaging.records import Records
 from letheon.imaging.scores import utility
 from letheon.unlearning.calibration import FAMILY_TRANSFORM, calibrate, read_parameters
+from letheon.unlearning.recombination import Factors, add_share, fit
 from letheon.unlearning.server_rules import find_rule
 
 NO_PROBE = (
@@ -122,6 +124,37 @@ class TorchLaboratory:
         if allowed_drop is not None and before - after > allowed_drop:
             return Rejected(_too_costly(f"the patch of rule {rule}", before, after, allowed_drop))
         return Trial(change, 1.0, before, after, numbers)
+
+    def recombine(
+        self,
+        head: Vector,
+        parts: Sequence[RetainedPart],
+        parameters: Mapping[str, Any],
+        *,
+        seed: int,
+        allowed_drop: float,
+    ) -> Recombination | Rejected:
+        """Each site's share of the change, with the accuracy before and after all of them."""
+        calibration, audit = self._images.calibration, self._images.audit
+        if calibration is None or audit is None:
+            return Rejected(NO_CALIBRATION, unequipped=True)
+        with self._lock:
+            self._load(head)
+            fitted = fit(self._module, [p.values for p in parts], calibration, parameters, seed)
+            patches = self._shares(parts, fitted.factors)
+            before = self._accuracy(head, audit)
+            after = self._accuracy(reduce(np.add, patches.values(), head), audit)
+        if before - after > allowed_drop:
+            return Rejected(_too_costly("the recombination", before, after, allowed_drop))
+        return Recombination(patches, before, after, fitted.numbers)
+
+    def _shares(self, parts: Sequence[RetainedPart], factors: Factors) -> dict[str, Vector]:
+        sizes = [tensor.size for tensor in self._layout.tensors]
+        shares: dict[str, Vector] = {}
+        for part, row in zip(parts, factors, strict=True):
+            share = shares.setdefault(part.site, np.zeros_like(part.values))
+            add_share(share, part.values, row, sizes)
+        return shares
 
     def _load(self, weights: Vector) -> None:
         write_weights(self._module, unflatten(weights, self._layout))

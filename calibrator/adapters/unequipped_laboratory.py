@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from calibrator.domain.contributions import Recombination, RetainedPart
 from calibrator.ports import Rejected, Trial
 from letheon.federation.parameters import Vector
 
@@ -51,5 +52,17 @@ class UnequippedLaboratory:
         seed: int,  # noqa: ARG002
         allowed_drop: float | None,  # noqa: ARG002
     ) -> Trial | Rejected:
+        """Always rejected."""
+        return Rejected(NO_CALIBRATION, unequipped=True)
+
+    def recombine(
+        self,
+        head: Vector,  # noqa: ARG002
+        parts: Sequence[RetainedPart],  # noqa: ARG002
+        parameters: Mapping[str, Any],  # noqa: ARG002
+        *,
+        seed: int,  # noqa: ARG002
+        allowed_drop: float,  # noqa: ARG002
+    ) -> Recombination | Rejected:
         """Always rejected."""
         return Rejected(NO_CALIBRATION, unequipped=True)

@@ -50,6 +50,17 @@ class PendingPatch(_Part):
     scale: float
     norm: float  # L2, as added
     numbers: dict[str, float]
+    site: str = ""  # sites/{site} whose contribution it is made of
+
+
+class SitePatches(_Part):
+    """Patches made of single sites' contributions, on their way into the head."""
+
+    patches: tuple[PendingPatch, ...]  # in the order they are sent
+    sent: int = 0  # of them, each counted in `own_patches`
+    version: int = 0  # after the last one sent
+    norm: float  # L2, of their sum
+    numbers: dict[str, float]
 
 
 class MethodProgress(_Part):
@@ -60,6 +71,8 @@ class MethodProgress(_Part):
     asked: Asked | None = None
     wait_until: int | None = None  # version
     pending: PendingPatch | None = None
+    site_patches: SitePatches | None = None
+    preparation_done: bool = False  # its patches are in, or were refused
     tries: int = 0  # update ids of the present step that another payload had used up
 
 
@@ -105,6 +118,8 @@ class Progress(_Part):
     stage: Stage = Stage.REMOVE
     stage_since: datetime
     salt: str  # of the subject's commitment
+    preparation_tried: bool = False  # of a method that prepares patches for the removal
+    prepared_patches: SitePatches | None = None  # until the method begins
     removal: Removal | None = None
     restarts: int = 0  # later removals that made the method start over
     own_patches: int = 0  # versions that the calibrator itself added since the removal
@@ -131,6 +146,7 @@ class Progress(_Part):
                 "stage_since": now,
                 "restarts": self.restarts + 1,
                 "method": None,
+                "prepared_patches": None,
                 "gate": gate,
             }
         )

@@ -76,38 +76,67 @@ def deliver(
     name is never used for other bytes: if the payload is lost, the next try has another name.
     """
     if now.pending is not None:
-        return _send(job, now, now.pending, workshop, kind)
+        return _push(job, now, now.pending, workshop, kind)
     origin, trial = make()
     if isinstance(trial, Rejected):
         return PatchRefused(trial.reason, final=kind == "patch" or trial.unequipped)
-    payload = encoding.encode(trial.patch, workshop.plan.encoding)
-    update_id = derived_uuid(job.erasure.name, job.progress.restarts, name, now.tries)
-    _path(workshop, update_id).write_bytes(payload)
-    pending = PendingPatch(
-        update_id=update_id,
-        sha256=hashlib.sha256(payload).hexdigest(),
-        epoch=now.snapshot.epoch,
-        base_version=origin.version,
-        scale=trial.scale,
-        norm=arithmetic.norm(trial.patch),
-        numbers={
-            "accuracy_before": trial.accuracy_before,
-            "accuracy_after": trial.accuracy_after,
-            **trial.numbers,
-        },
-    )
+    numbers = {
+        "accuracy_before": trial.accuracy_before,
+        "accuracy_after": trial.accuracy_after,
+        **trial.numbers,
+    }
+    base = ModelRef(origin.version, now.snapshot.epoch, origin.sha256)
+    pending = pack(job, workshop, name=name, tries=now.tries, patch=trial.patch, base=base)
+    pending = pending.model_copy(update={"scale": trial.scale, "numbers": numbers})
     return _noted(job, now.model_copy(update={"pending": pending}))
 
 
-def _send(
+def pack(
+    job: Job,
+    workshop: Workshop,
+    *,
+    name: str,
+    tries: int,
+    patch: Vector,
+    base: ModelRef,
+    site: str = "",
+) -> PendingPatch:
+    """Writes the payload of a patch [d] of `base`.
+
+    `site`: whose contribution it is made of, if of one.
+    """
+    payload = encoding.encode(patch, workshop.plan.encoding)
+    update_id = derived_uuid(job.erasure.name, job.progress.restarts, name, tries)
+    _path(workshop, update_id).write_bytes(payload)
+    return PendingPatch(
+        update_id=update_id,
+        sha256=hashlib.sha256(payload).hexdigest(),
+        epoch=base.epoch,
+        base_version=base.version,
+        scale=1.0,
+        norm=arithmetic.norm(patch),
+        numbers={},
+        site=site,
+    )
+
+
+def _push(
     job: Job, now: MethodProgress, pending: PendingPatch, workshop: Workshop, kind: PatchKind
 ) -> PatchAdded | Moved:
+    version = send(job, pending, workshop, kind)
+    if version is None:
+        return _make_anew(job, now)
+    return PatchAdded(version, pending.scale, pending.norm, pending.numbers)
+
+
+def send(job: Job, pending: PendingPatch, workshop: Workshop, kind: PatchKind) -> int | None:
+    """The version after the patch, sent unless it had arrived; None if its payload is lost."""
     path = _path(workshop, pending.update_id)
     version = workshop.coordinator.merged_version(pending.update_id)
     if version is None:
         payload = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(payload).hexdigest() != pending.sha256:
-            return _make_anew(job, now)
+            return None
         upload = PatchUpload(
             update_id=pending.update_id,
             path=path,
@@ -116,13 +145,14 @@ def _send(
             kind=kind,
             epoch=pending.epoch,
             base_version=pending.base_version,
+            site=pending.site,
         )
         try:
             version = workshop.coordinator.push(job.ticket, upload)
         except UpdateAltered:
-            return _make_anew(job, now)
+            return None
     path.unlink(missing_ok=True)
-    return PatchAdded(version, pending.scale, pending.norm, pending.numbers)
+    return version
 
 
 def _make_anew(job: Job, now: MethodProgress) -> Moved:

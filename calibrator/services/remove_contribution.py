@@ -6,19 +6,24 @@ from calibrator.domain.progress import Stage
 from calibrator.ports import Failed
 from calibrator.services.ask_before import ask_before
 from calibrator.services.job import Ended, Job, Moved, Workshop
+from calibrator.services.prepare_patches import prepare_patches
 from letheon.errors import MethodRefused
-from letheon.unlearning.method import CALIBRATION_IMAGES
+from letheon.unlearning.method import CALIBRATION_IMAGES, Preparing
 
 
 def remove_contribution(job: Job, workshop: Workshop) -> Moved | Ended:
     """Has the coordinator remove, then asks about the version from before.
 
+    A method that prepares patches for the removal makes them first, in a step of its own.
     Ends with a failure, once removed, where nobody is left to repair or test the model: waiting
     for a gate that cannot run would never end. A repeat gives the recorded removal. Raises
     MethodRefused, before anything is changed, for a method that needs images this calibrator was
     not given.
     """
     _check_images(job, workshop)
+    method = workshop.method(job.erasure.method)
+    if isinstance(method, Preparing) and not job.progress.preparation_tried:
+        return prepare_patches(job, method.preparation(), workshop)
     removal = workshop.coordinator.remove(job.ticket)
     if job.erasure.uncertifiable:
         return Ended(

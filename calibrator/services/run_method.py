@@ -12,7 +12,9 @@ from calibrator.services.ask_target import ask_target
 from calibrator.services.calibrate_head import calibrate_head
 from calibrator.services.compute_patch import compute_patch
 from calibrator.services.job import Advance, Ended, Job, Moved, Waiting, Workshop
+from calibrator.services.prepare_patches import rebased
 from calibrator.services.push_patch import push_patch
+from calibrator.services.recombine_head import recombine_head
 from letheon.unlearning.method import (
     AskTarget,
     Calibrate,
@@ -24,7 +26,9 @@ from letheon.unlearning.method import (
     Method,
     Outcome,
     PatchAdded,
+    Preparing,
     PushPatch,
+    Recombine,
     Step,
     WaitForDeltas,
 )
@@ -38,7 +42,7 @@ def run_method(job: Job, workshop: Workshop) -> Advance:
     method = workshop.method(job.erasure.method)
     if job.progress.method is None:
         return _begin(job, workshop, method)
-    step = method.next_step(job.progress.method.state)
+    step = _next_step(method, job.progress.method)
     match step:
         case GiveUp(reason):
             return Ended(Failed(reason))
@@ -48,6 +52,13 @@ def run_method(job: Job, workshop: Workshop) -> Advance:
     if isinstance(result, Moved | Waiting):
         return result
     return Moved(_fold(job.progress, job.progress.method, step, result, method), "calibrating")
+
+
+def _next_step(method: Method, now: MethodProgress) -> Step:
+    """What a method prepares for the removal comes first, prepared in time or not."""
+    if isinstance(method, Preparing) and not now.preparation_done:
+        return method.preparation()
+    return method.next_step(now.state)
 
 
 def _begin(job: Job, workshop: Workshop, method: Method) -> Moved:
@@ -66,8 +77,13 @@ def _begin(job: Job, workshop: Workshop, method: Method) -> Moved:
         calibrate=erasure.calibrate,
         seed=derived_seed(erasure.name, "method", job.progress.restarts),
     )
-    started = MethodProgress(snapshot=snapshot, state=method.begin(case))
-    return Moved(job.progress.model_copy(update={"method": started}))
+    prepared = job.progress.prepared_patches
+    started = MethodProgress(
+        snapshot=snapshot,
+        state=method.begin(case),
+        site_patches=None if prepared is None else rebased(prepared, snapshot),
+    )
+    return Moved(job.progress.model_copy(update={"method": started, "prepared_patches": None}))
 
 
 def _carry_out(
@@ -82,6 +98,8 @@ def _carry_out(
             return calibrate_head(job, now, step, workshop, method.offer)
         case ComputePatch():
             return compute_patch(job, now, step, workshop, method.offer)
+        case Recombine():
+            return recombine_head(job, now, step, workshop, method.offer)
         case WaitForDeltas(count):
             return _wait(job, now, count, workshop)
         case _:
@@ -101,8 +119,14 @@ def _wait(
 def _fold(
     progress: Progress, now: MethodProgress, step: Step, outcome: Outcome, method: Method
 ) -> Progress:
-    after = MethodProgress(snapshot=now.snapshot, state=method.fold(now.state, outcome))
-    added = isinstance(outcome, PatchAdded)
+    prepares = isinstance(method, Preparing) and not now.preparation_done
+    after = MethodProgress(
+        snapshot=now.snapshot,
+        state=now.state if prepares else method.fold(now.state, outcome),
+        preparation_done=now.preparation_done or prepares,
+    )
+    # Patches of single sites were counted as they were sent.
+    added = isinstance(outcome, PatchAdded) and now.site_patches is None
     return progress.model_copy(
         update={
             "method": after,

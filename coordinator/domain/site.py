@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from letheon.errors import SiteFenced
+from letheon.errors import PatchVoid, SiteFenced
 
 
 class SiteState(StrEnum):
@@ -42,6 +42,16 @@ def check_not_fenced(site: Site) -> None:
     if site.state is not SiteState.ACTIVE:
         raise SiteFenced(
             f"sites/{site.id} is named by erasures/{site.erasure}: nothing of it is accepted",
+            site=site.id,
+            erasure=site.erasure,
+        )
+
+
+def check_stays(site: Site) -> None:
+    """Raises PatchVoid if an erasure names the site: nothing made of its deltas may be added."""
+    if site.state is not SiteState.ACTIVE:
+        raise PatchVoid(
+            f"sites/{site.id} is named by erasures/{site.erasure}: start over without it",
             site=site.id,
             erasure=site.erasure,
         )

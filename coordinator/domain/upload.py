@@ -54,6 +54,7 @@ class PatchPurpose:
     kind: PatchKind
     epoch: int
     base_version: int
+    site: str | None = None  # whose contribution it is made of, and grows by it
 
 
 Purpose = DeltaPurpose | AnswerPurpose | PatchPurpose

@@ -130,6 +130,7 @@ def _purpose(message: training_pb2.UploadHeader) -> Purpose:
                 kind=kind,
                 epoch=patch.epoch,
                 base_version=patch.base_version,
+                site=site_id(patch.site) if patch.site else None,
             )
         case _:
             raise MalformedRequest("the purpose of the upload is missing", field="purpose")

@@ -10,6 +10,7 @@ import grpc
 
 from coordinator.domain.claim import Claim
 from coordinator.domain.erasure import Erasure
+from coordinator.rpc import contributions
 from coordinator.rpc import convert_erasures as convert
 from coordinator.rpc.erasures import message_of
 from coordinator.services.ask_sites import answer_payload, ask_sites, list_answers
@@ -18,6 +19,7 @@ from coordinator.services.conclude_erasure import conclude_erasure
 from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.record_attempt import record_attempt
 from coordinator.services.remove_contribution import remove_contribution
+from coordinator.services.retained_parts import RetainedParts
 from coordinator.services.transfer_slots import TransferSlots
 from letheon.names import erasure_id, task_name
 from letheon.servicekit.transfer import read_chunks
@@ -101,6 +103,21 @@ class ErasureJobsServicer(erasures_pb2_grpc.ErasureJobsServicer):
                 yield models_pb2.DownloadModelResponse(header=header)
                 for chunk in read_chunks(opened, 0, size):
                     yield models_pb2.DownloadModelResponse(chunk=chunk)
+
+    def DownloadContributions(
+        self, request: erasures_pb2.DownloadContributionsRequest, context: grpc.ServicerContext
+    ) -> Iterator[erasures_pb2.DownloadContributionsResponse]:
+        """Of each part a header, then its chunks."""
+        parts = RetainedParts(
+            erasure_id(request.name),
+            request.fencing_token,
+            request.segments,
+            self.setting,
+            with_subject=request.with_subject,
+        )
+        with self.slots.take():
+            for part in parts:
+                yield from contributions.messages(part)
 
     def RecordAttempt(
         self, request: erasures_pb2.RecordAttemptRequest, context: grpc.ServicerContext

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from coordinator.domain.claim import check_token
 from coordinator.domain.erasure import Erasure, check_open
 from coordinator.domain.ledger_rows import follow
+from coordinator.domain.site import check_stays, in_version
 from coordinator.domain.upload import Header, Outcome, PatchKind, PatchPurpose, Receipt
 from coordinator.ports import Meter, Store, UnitOfWork
 from coordinator.services.keep_derived import KeepDerived
@@ -39,7 +40,7 @@ class AcceptPatch:
 
     def check(self, uow: UnitOfWork, header: Header) -> None:
         """Raises UnknownErasure, ErasureConcluded, ClaimLost, PatchVoid, UnknownModelVersion;
-        CheckpointBehind.
+        UnknownSite, for a patch made of a site's contribution; CheckpointBehind.
         """
         self._check(uow, _purpose(header), self.live.position)
         self.derived.check_recoverable()
@@ -57,6 +58,7 @@ class AcceptPatch:
                 head.newest,
                 _ROW[purpose.kind],
                 at=self.clock.now(),
+                site=purpose.site,
                 update_id=header.update_id,
                 base_version=purpose.base_version,
                 staleness=head.newest.version - purpose.base_version,
@@ -71,6 +73,8 @@ class AcceptPatch:
             uow.receipts.add(receipt)
             uow.uploads.remove(header.update_id)
             uow.federation.count("patched")
+            if purpose.site is not None:
+                uow.sites.save(in_version(uow.sites.get(purpose.site), entry.version))
             reach("accept.row_written")
             head.commit(uow, [entry], {entry.entry: payload})
         _log.info(
@@ -96,6 +100,8 @@ class AcceptPatch:
                 f"base models/{purpose.base_version} is not one of epoch {position.epoch}",
                 version=purpose.base_version,
             )
+        if purpose.site is not None:
+            check_stays(uow.sites.get(purpose.site))
         return erasure
 
     def _check_cap(self, erasure: Erasure, purpose: PatchPurpose, norm: float) -> None:

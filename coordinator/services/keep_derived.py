@@ -128,6 +128,17 @@ class KeepDerived:
         _log.info("checkpoint_written", extra={"entry": made.entry, "version": made.version})
         return made
 
+    def contribution(self, site: str) -> tuple[Vector | None, int]:
+        """C_site [d], writable, and the row it is of: the newest.
+
+        Nobody folds meanwhile, so that the stored vector it begins at stays. Raises PayloadCorrupt.
+        """
+        with self._folding:
+            with self.store.read() as uow:
+                newest = uow.entries.newest()
+            through = BEFORE_FIRST if newest is None else newest.entry
+            return contribution_at(self.store, self.blobs, site, through=through), through
+
     def fold_if_due(self) -> list[str]:
         """Folds each site with more unfolded terms than allowed; answers which."""
         due = self.unfolded.sites_beyond(self.fold_after)

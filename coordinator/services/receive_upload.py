@@ -139,7 +139,7 @@ class ReceiveUpload:
                 f"the payload has {header.size_bytes} bytes, the plan's layout {due}", rule="size"
             )
         if upload is None:
-            self._begin(header, site)
+            self._begin(header, header.purpose.site)  # whose erasure drops it
         else:
             check_same_bytes(header.update_id, known_sha256=upload.sha256, sha256=header.sha256)
         return None

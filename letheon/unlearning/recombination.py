@@ -15,13 +15,15 @@ Fitting coefficients of task vectors is due to Ilharco et al. (arXiv 2212.04089)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from letheon.errors import BadConfig, BadData
+from letheon.federation.arithmetic import accumulate
 from letheon.federation.parameters import Vector
 from letheon.imaging.records import Records
 from letheon.unlearning.augmentations import augment
@@ -29,6 +31,8 @@ from letheon.unlearning.augmentations import augment
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+Factors: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ def read_settings(parameters: Mapping[str, Any]) -> RecombinationSettings:
         raise BadConfig(f"recombine takes {known}: {error}") from error
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit found."""
+
+    factors: Factors  # [k, tensors], by part and by tensor of the module
+    numbers: dict[str, float]  # for the certificate
+
+
 def recombine(
     module: nn.Module,
     parts: Sequence[Vector],
@@ -61,6 +73,29 @@ def recombine(
     parameters: Mapping[str, Any],
     seed: int,
 ) -> dict[str, float]:
+    """As `fit`; the numbers alone."""
+    return fit(module, parts, records, parameters, seed).numbers
+
+
+def add_share(share: Vector, part: Vector, factors: Factors, sizes: Sequence[int]) -> None:
+    """Adds `(factor_l - 1) * part` of each tensor l, of `sizes[l]` values, to `share` in place.
+
+    All [d]. The sum over the parts is what `fit` changes the module by, to rounding.
+    """
+    start = 0
+    for factor, size in zip(factors, sizes, strict=True):
+        tensor = slice(start, start + size)
+        accumulate(share[tensor], float(factor) - 1.0, part[tensor])
+        start += size
+
+
+def fit(
+    module: nn.Module,
+    parts: Sequence[Vector],
+    records: Records | None,
+    parameters: Mapping[str, Any],
+    seed: int,
+) -> Fitted:
     """Refits the head in `module` in place.
 
     `parts` [k] of [d]: the retained contributions, in the order of the module's parameters. Every
@@ -80,28 +115,43 @@ def recombine(
     head = {name: weight.detach().clone() for name, weight in own.items()}
     split = _by_tensor(parts, head)
     factors = torch.ones(len(parts), len(head), requires_grad=True)
+    losses = _descend(module, head, split, factors, _batches(records, settings, seed), settings)
+    with torch.no_grad():
+        for name, values in _mixed(head, split, factors).items():
+            own[name].copy_(values)
+    module.train(was_training)
+    found = factors.detach().numpy()
+    numbers = {
+        "parts": float(len(parts)),
+        "loss_before": losses[0],
+        "loss_after": losses[-1],
+        "smallest_factor": float(found.min()),
+        "largest_factor": float(found.max()),
+    }
+    return Fitted(found, numbers)
+
+
+def _descend(
+    module: nn.Module,
+    head: Mapping[str, torch.Tensor],
+    split: Mapping[str, torch.Tensor],
+    factors: torch.Tensor,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    settings: RecombinationSettings,
+) -> list[float]:
+    """Fits `factors` in place; the loss of each batch before its step."""
+    import torch
+
     optimiser = torch.optim.Adam([factors], lr=settings.learning_rate)
-    first = last = 0.0
-    for step, (images, labels) in enumerate(_batches(records, settings, seed)):
+    losses = []
+    for images, labels in batches:
         logits = torch.func.functional_call(module, _mixed(head, split, factors), (images,))
         loss = torch.nn.functional.cross_entropy(logits, labels)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        last = float(loss.detach())
-        first = last if step == 0 else first
-    with torch.no_grad():
-        for name, values in _mixed(head, split, factors).items():
-            own[name].copy_(values)
-    module.train(was_training)
-    smallest, largest = float(factors.detach().min()), float(factors.detach().max())
-    return {
-        "parts": float(len(parts)),
-        "loss_before": first,
-        "loss_after": last,
-        "smallest_factor": smallest,
-        "largest_factor": largest,
-    }
+        losses.append(float(loss.detach()))
+    return losses
 
 
 def _by_tensor(

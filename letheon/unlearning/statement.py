@@ -13,7 +13,7 @@ from typing import Any
 from letheon.federation.admission import LEVELS, STOP_USE
 from letheon.unlearning.certificate import FORMAT, commitment
 from letheon.unlearning.gate import FORGETTING, Judgement, Verdict
-from letheon.unlearning.method import Offer
+from letheon.unlearning.method import Offer, PatchAdded, Recombine
 
 VERIFIED = "influence removed and statistically verified"
 NOT_VERIFIED = "influence removed, not statistically verified"
@@ -161,6 +161,11 @@ def not_proven(filing: Filing, findings: Findings, offer: Offer) -> list[str]:
             "That the influence left the weights: the method suppresses it, and later training "
             "may bring it back."
         )
+    if any(_recombined(step) for step in findings.steps):
+        sentences.append(
+            "That the recombination left what is indirect as it was: it weighs other sites' "
+            "contributions anew, and its weights may enlarge what they learned from the subject."
+        )
     if findings.attempt > 1:
         sentences.append(
             f"The tests were run {findings.attempt} times until they passed; intervals are not "
@@ -173,6 +178,10 @@ def not_proven(filing: Filing, findings: Findings, offer: Offer) -> list[str]:
         if test.name in FORGETTING and test.verdict is Verdict.INCONCLUSIVE
     ]
     return sentences
+
+
+def _recombined(step: Mapping[str, Any]) -> bool:
+    return (step.get("step"), step.get("outcome")) == (Recombine.__name__, PatchAdded.__name__)
 
 
 def _stamp(moment: datetime) -> str:

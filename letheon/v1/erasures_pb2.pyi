@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from letheon.v1 import models_pb2 as _models_pb2
 from letheon.v1 import training_pb2 as _training_pb2
 import builtins as _builtins
 import sys
@@ -706,6 +707,102 @@ class DownloadAnswerRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DownloadAnswerRequest: _TypeAlias = DownloadAnswerRequest  # noqa: Y015
+
+@_typing.final
+class DownloadContributionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FENCING_TOKEN_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    WITH_SUBJECT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    fencing_token: _builtins.int
+    segments: _builtins.int
+    """of each site's history, 1 to 64"""
+    with_subject: _builtins.bool
+    """Before the removal: the subject's contribution first, as one part, so that a patch can be made
+    for the head as it will be without the subject.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        fencing_token: _builtins.int = ...,
+        segments: _builtins.int = ...,
+        with_subject: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_token", b"fencing_token", "name", b"name", "segments", b"segments", "with_subject", b"with_subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadContributionsRequest: _TypeAlias = DownloadContributionsRequest  # noqa: Y015
+
+@_typing.final
+class DownloadContributionsResponse(_message.Message):
+    """Of each part its header, then its chunks, whose offsets begin at 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___ContributionPart: ...
+    @_builtins.property
+    def chunk(self) -> _models_pb2.Chunk: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ContributionPart | None = ...,
+        chunk: _models_pb2.Chunk | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___DownloadContributionsResponse: _TypeAlias = DownloadContributionsResponse  # noqa: Y015
+
+@_typing.final
+class ContributionPart(_message.Message):
+    """What a retained site added to the head by some of its entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: _builtins.int
+    FIRST_ENTRY_FIELD_NUMBER: _builtins.int
+    LAST_ENTRY_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    site: _builtins.str
+    """sites/{site}"""
+    first_entry: _builtins.int
+    """that added to it"""
+    last_entry: _builtins.int
+    size_bytes: _builtins.int
+    sha256: _builtins.bytes
+    """of the float32 values, 32 bytes"""
+    def __init__(
+        self,
+        *,
+        site: _builtins.str = ...,
+        first_entry: _builtins.int = ...,
+        last_entry: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_entry", b"first_entry", "last_entry", b"last_entry", "sha256", b"sha256", "site", b"site", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContributionPart: _TypeAlias = ContributionPart  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):

@@ -293,6 +293,11 @@ class ErasureJobsStub:
                 request_serializer=letheon_dot_v1_dot_erasures__pb2.DownloadAnswerRequest.SerializeToString,
                 response_deserializer=letheon_dot_v1_dot_models__pb2.DownloadModelResponse.FromString,
                 _registered_method=True)
+        self.DownloadContributions = channel.unary_stream(
+                '/letheon.v1.ErasureJobs/DownloadContributions',
+                request_serializer=letheon_dot_v1_dot_erasures__pb2.DownloadContributionsRequest.SerializeToString,
+                response_deserializer=letheon_dot_v1_dot_erasures__pb2.DownloadContributionsResponse.FromString,
+                _registered_method=True)
         self.RecordAttempt = channel.unary_unary(
                 '/letheon.v1.ErasureJobs/RecordAttempt',
                 request_serializer=letheon_dot_v1_dot_erasures__pb2.RecordAttemptRequest.SerializeToString,
@@ -384,6 +389,23 @@ class ErasureJobsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DownloadContributions(self, request, context):
+        """What each retained site contributed, in up to `segments` parts of about as many merged deltas:
+        by site in the order of their first merged delta, oldest part first. No site that an erasure
+        names is among them, but for the subject if it is asked for. Of each part a header, then chunks of its little-endian float32 values in
+        plan order. The parts of a site sum to its contribution, to rounding; where payloads were
+        compacted, its oldest part is what they leave: the contribution minus the other parts. It holds
+        a transfer slot. A broken stream is not resumed: the caller asks again.
+
+        Errors: INVALID_ARGUMENT (segments), NOT_FOUND (UNKNOWN_ERASURE), ABORTED (CLAIM_LOST; PATCH_VOID:
+        a site was fenced meanwhile, or a later removal happened: start over), FAILED_PRECONDITION
+        (ERASURE_CONCLUDED), RESOURCE_EXHAUSTED (TOO_MANY_TRANSFERS: caller waits the RetryInfo delay),
+        DATA_LOSS (PAYLOAD_CORRUPT; a human is called).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordAttempt(self, request, context):
         """Records one run of the gate. A passing one also promotes: the version becomes the serving
         version, an anchor is placed, the ledger is replayed up to it, and every payload,
@@ -444,6 +466,11 @@ def add_ErasureJobsServicer_to_server(servicer, server):
                     servicer.DownloadAnswer,
                     request_deserializer=letheon_dot_v1_dot_erasures__pb2.DownloadAnswerRequest.FromString,
                     response_serializer=letheon_dot_v1_dot_models__pb2.DownloadModelResponse.SerializeToString,
+            ),
+            'DownloadContributions': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadContributions,
+                    request_deserializer=letheon_dot_v1_dot_erasures__pb2.DownloadContributionsRequest.FromString,
+                    response_serializer=letheon_dot_v1_dot_erasures__pb2.DownloadContributionsResponse.SerializeToString,
             ),
             'RecordAttempt': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordAttempt,
@@ -648,6 +675,33 @@ class ErasureJobs:
             '/letheon.v1.ErasureJobs/DownloadAnswer',
             letheon_dot_v1_dot_erasures__pb2.DownloadAnswerRequest.SerializeToString,
             letheon_dot_v1_dot_models__pb2.DownloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadContributions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/letheon.v1.ErasureJobs/DownloadContributions',
+            letheon_dot_v1_dot_erasures__pb2.DownloadContributionsRequest.SerializeToString,
+            letheon_dot_v1_dot_erasures__pb2.DownloadContributionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -197,6 +197,19 @@ class ErasureJobsStub:
 
     Errors: NOT_FOUND (UNKNOWN_UPLOAD), DATA_LOSS (PAYLOAD_CORRUPT).
     """
+    DownloadContributions: _grpc.UnaryStreamMultiCallable[_erasures_pb2.DownloadContributionsRequest, _erasures_pb2.DownloadContributionsResponse]
+    """What each retained site contributed, in up to `segments` parts of about as many merged deltas:
+    by site in the order of their first merged delta, oldest part first. No site that an erasure
+    names is among them, but for the subject if it is asked for. Of each part a header, then chunks of its little-endian float32 values in
+    plan order. The parts of a site sum to its contribution, to rounding; where payloads were
+    compacted, its oldest part is what they leave: the contribution minus the other parts. It holds
+    a transfer slot. A broken stream is not resumed: the caller asks again.
+
+    Errors: INVALID_ARGUMENT (segments), NOT_FOUND (UNKNOWN_ERASURE), ABORTED (CLAIM_LOST; PATCH_VOID:
+    a site was fenced meanwhile, or a later removal happened: start over), FAILED_PRECONDITION
+    (ERASURE_CONCLUDED), RESOURCE_EXHAUSTED (TOO_MANY_TRANSFERS: caller waits the RetryInfo delay),
+    DATA_LOSS (PAYLOAD_CORRUPT; a human is called).
+    """
     RecordAttempt: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.RecordAttemptRequest, _erasures_pb2.AttemptRecorded]
     """Records one run of the gate. A passing one also promotes: the version becomes the serving
     version, an anchor is placed, the ledger is replayed up to it, and every payload,
@@ -265,6 +278,19 @@ class ErasureJobsAsyncStub(ErasureJobsStub):
     """Streams the payload of an erase answer.
 
     Errors: NOT_FOUND (UNKNOWN_UPLOAD), DATA_LOSS (PAYLOAD_CORRUPT).
+    """
+    DownloadContributions: _aio.UnaryStreamMultiCallable[_erasures_pb2.DownloadContributionsRequest, _erasures_pb2.DownloadContributionsResponse]  # type: ignore[assignment]
+    """What each retained site contributed, in up to `segments` parts of about as many merged deltas:
+    by site in the order of their first merged delta, oldest part first. No site that an erasure
+    names is among them, but for the subject if it is asked for. Of each part a header, then chunks of its little-endian float32 values in
+    plan order. The parts of a site sum to its contribution, to rounding; where payloads were
+    compacted, its oldest part is what they leave: the contribution minus the other parts. It holds
+    a transfer slot. A broken stream is not resumed: the caller asks again.
+
+    Errors: INVALID_ARGUMENT (segments), NOT_FOUND (UNKNOWN_ERASURE), ABORTED (CLAIM_LOST; PATCH_VOID:
+    a site was fenced meanwhile, or a later removal happened: start over), FAILED_PRECONDITION
+    (ERASURE_CONCLUDED), RESOURCE_EXHAUSTED (TOO_MANY_TRANSFERS: caller waits the RetryInfo delay),
+    DATA_LOSS (PAYLOAD_CORRUPT; a human is called).
     """
     RecordAttempt: _aio.UnaryUnaryMultiCallable[_erasures_pb2.RecordAttemptRequest, _erasures_pb2.AttemptRecorded]  # type: ignore[assignment]
     """Records one run of the gate. A passing one also promotes: the version becomes the serving
@@ -373,6 +399,25 @@ class ErasureJobsServicer(metaclass=_abc_1.ABCMeta):
         """Streams the payload of an erase answer.
 
         Errors: NOT_FOUND (UNKNOWN_UPLOAD), DATA_LOSS (PAYLOAD_CORRUPT).
+        """
+
+    @_abc_1.abstractmethod
+    def DownloadContributions(
+        self,
+        request: _erasures_pb2.DownloadContributionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_erasures_pb2.DownloadContributionsResponse], _abc.AsyncIterator[_erasures_pb2.DownloadContributionsResponse]]:
+        """What each retained site contributed, in up to `segments` parts of about as many merged deltas:
+        by site in the order of their first merged delta, oldest part first. No site that an erasure
+        names is among them, but for the subject if it is asked for. Of each part a header, then chunks of its little-endian float32 values in
+        plan order. The parts of a site sum to its contribution, to rounding; where payloads were
+        compacted, its oldest part is what they leave: the contribution minus the other parts. It holds
+        a transfer slot. A broken stream is not resumed: the caller asks again.
+
+        Errors: INVALID_ARGUMENT (segments), NOT_FOUND (UNKNOWN_ERASURE), ABORTED (CLAIM_LOST; PATCH_VOID:
+        a site was fenced meanwhile, or a later removal happened: start over), FAILED_PRECONDITION
+        (ERASURE_CONCLUDED), RESOURCE_EXHAUSTED (TOO_MANY_TRANSFERS: caller waits the RetryInfo delay),
+        DATA_LOSS (PAYLOAD_CORRUPT; a human is called).
         """
 
     @_abc_1.abstractmethod

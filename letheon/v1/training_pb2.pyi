@@ -523,12 +523,17 @@ class PatchPurpose(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     BASE_VERSION_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
     erasure: _builtins.str
     fencing_token: _builtins.int
     kind: Global___PatchPurpose.Kind.ValueType
     epoch: _builtins.int
     base_version: _builtins.int
     """the snapshot it was computed from"""
+    site: _builtins.str
+    """sites/{site} if it is made of what this site contributed: it is attributed to the site, so
+    that an erasure of the site subtracts it too. PATCH_VOID once the site is fenced. Empty: none.
+    """
     def __init__(
         self,
         *,
@@ -537,10 +542,11 @@ class PatchPurpose(_message.Message):
         kind: Global___PatchPurpose.Kind.ValueType = ...,
         epoch: _builtins.int = ...,
         base_version: _builtins.int = ...,
+        site: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "epoch", b"epoch", "erasure", b"erasure", "fencing_token", b"fencing_token", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "epoch", b"epoch", "erasure", b"erasure", "fencing_token", b"fencing_token", "kind", b"kind", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ from letheon import registry
 from letheon.errors import LevelRefused, MethodRefused
 from letheon.unlearning.method import (
     CALIBRATION_IMAGES,
+    HISTORY,
     TARGET,
     AskTarget,
     Calibrate,
@@ -23,7 +24,9 @@ from letheon.unlearning.method import (
     Overwrite,
     PatchAdded,
     PatchRefused,
+    Preparing,
     PushPatch,
+    Recombine,
     Replay,
     Retrain,
     Synchronise,
@@ -65,7 +68,7 @@ def outcomes_of(step):
     match step:
         case AskTarget():
             return [TargetAnswered("u-1", 0.5, 24, 0.1, 2.0), TargetSilent("its agent is away")]
-        case PushPatch() | Calibrate() | ComputePatch():
+        case PushPatch() | Calibrate() | ComputePatch() | Recombine():
             return [
                 PatchAdded(50, 0.5, 0.3, {"accuracy_before": 0.9}),
                 PatchRefused("costs too much", final=True),
@@ -80,7 +83,8 @@ def outcomes_of(step):
 
 def walk(method, case, choose):
     """The steps of one erasure; `choose(outcomes)` picks how each ends."""
-    state, steps = method.begin(case), []
+    state = method.begin(case)
+    steps = [method.preparation()] if isinstance(method, Preparing) else []
     for _ in range(LONGEST):
         step = method.next_step(state)
         steps.append(step)
@@ -96,7 +100,7 @@ def test_a_method_is_offered_under_its_entry_point_and_with_the_levels_we_have(n
     assert offer.name == name
     assert offer.levels
     assert offer.levels <= ({"L0", "L1"} if offer.services else {"L0", "L1", "L3"})
-    assert offer.needs <= {TARGET, CALIBRATION_IMAGES}
+    assert offer.needs <= {TARGET, CALIBRATION_IMAGES, HISTORY}
     assert offer.services or offer.why_not_services.strip()
 
 
@@ -190,6 +194,17 @@ def test_no_step_needs_what_the_offer_does_not_name(name, calibrate):
             assert calibrate or CALIBRATION_IMAGES in method.offer.needs
         if isinstance(step, ComputePatch):
             assert CALIBRATION_IMAGES in method.offer.needs
+        if isinstance(step, Recombine):
+            assert {CALIBRATION_IMAGES, HISTORY} <= method.offer.needs
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_a_method_prepares_is_always_the_same_and_for_a_removal(name):
+    method = a_method(name)
+    if isinstance(method, Preparing):
+        assert method.offer.subtracts
+        assert method.preparation() == a_method(name).preparation()
+        json.dumps(dict(method.preparation().parameters))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -200,6 +215,7 @@ def test_names_of_questions_and_patches_are_never_used_twice(name):
         [step.request_id for step in steps if isinstance(step, AskTarget)],
         [step.update_id_hint for step in steps if isinstance(step, PushPatch)],
         [step.round for step in steps if isinstance(step, Calibrate)],
+        [step.round for step in steps if isinstance(step, Recombine)],
     ):
         assert len(names) == len(set(names))
 

@@ -50,6 +50,15 @@ def answer(federation: Federation, site: str, task: str, **fields: object) -> No
     )
 
 
+def contributions(
+    federation: Federation, job: Job, segments: int = 2
+) -> list[erasures_pb2.DownloadContributionsResponse]:
+    request = erasures_pb2.DownloadContributionsRequest(
+        name=job.name, fencing_token=job.token, segments=segments
+    )
+    return list(federation.jobs.DownloadContributions(request))
+
+
 def test_a_claim_shows_its_holder_and_lease(federation: Federation) -> None:
     filed = federation.request("south")
     claim = federation.jobs.ClaimErasure(
@@ -88,6 +97,7 @@ def test_every_call_checks_the_token(federation: Federation, job: Job) -> None:
                 )
             )
         ),
+        lambda: contributions(federation, job),
     )
     for call in calls:
         with pytest.raises(ClaimLost):
@@ -238,3 +248,24 @@ def test_a_claim_that_is_given_back_can_be_taken_by_another_calibrator_at_once(
     federation.job(first.name, "c2")
     with pytest.raises(ClaimLost):
         federation.jobs.ReleaseClaim(request)
+
+
+def test_contributions_of_retained_sites_come_in_parts_with_their_digests(
+    federation: Federation, job: Job
+) -> None:
+    federation.train("north", "west", "north", seed=50)
+    messages = contributions(federation, job)
+    headers = [m.header for m in messages if m.WhichOneof("part") == "header"]
+    chunks = [m.chunk for m in messages if m.WhichOneof("part") == "chunk"]
+    assert [h.site for h in headers] == ["sites/north", "sites/north", "sites/west"]
+    oldest, newest, of_west = (h.first_entry for h in headers)
+    assert oldest < of_west < newest
+    for header, chunk in zip(headers, chunks, strict=True):
+        assert chunk.offset == 0
+        assert header.size_bytes == len(chunk.data)
+        assert header.sha256 == hashlib.sha256(chunk.data).digest()
+
+
+def test_contributions_cut_in_no_segments_are_refused(federation: Federation, job: Job) -> None:
+    with pytest.raises(MalformedRequest, match="segments"):
+        contributions(federation, job, segments=0)

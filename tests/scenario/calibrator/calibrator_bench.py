@@ -9,6 +9,7 @@ from erasure_world import START, ScriptedCoordinator
 from prometheus_client import CollectorRegistry
 
 from calibrator.adapters.coordinator_client import CoordinatorClient
+from calibrator.domain.contributions import Recombination, RetainedPart
 from calibrator.domain.progress import Progress, read_progress
 from calibrator.drive import Drive, Signals
 from calibrator.metrics import CalibratorMetrics
@@ -53,6 +54,8 @@ class ScriptedLaboratory:
         self.unequipped = False
         self.tried: list[np.ndarray] = []
         self.computed: list[tuple[str, dict, float | None]] = []
+        self.recombined_heads: list[np.ndarray] = []
+        self.recombined: list[tuple[tuple[RetainedPart, ...], dict, float]] = []
 
     def try_patch(self, head, patch, scales, allowed_drop):
         self.tried.append(patch.copy())
@@ -72,6 +75,17 @@ class ScriptedLaboratory:
         if self.refusal:
             return Rejected(self.refusal, self.unequipped)
         return Trial(np.full_like(head, 2.0), 1.0, 0.4, 0.8, {"agreement_after": 0.95})
+
+    def recombine(self, head, parts, parameters, *, seed, allowed_drop):
+        self.recombined.append((tuple(parts), dict(parameters), allowed_drop))
+        self.recombined_heads.append(head)
+        if self.refusal:
+            return Rejected(self.refusal, self.unequipped)
+        patches: dict[str, np.ndarray] = {}
+        for part in parts:
+            patches[part.site] = patches.get(part.site, 0) + part.values
+        numbers = {"parts": float(len(parts)), "loss_before": 2.0, "loss_after": 0.5}
+        return Recombination(patches, 0.4, 0.8, numbers)
 
 
 class Bench:

@@ -91,7 +91,7 @@ class ScriptedCoordinator:
         ):
             getattr(self.erasure, name).FromDatetime(at.replace(tzinfo=None))
         self.token, self.holder, self.progress = 0, "", ""
-        self.subtracts = method in ("removal", "removal_distilled")
+        self.subtracts = method in ("removal", "removal_distilled", "removal_recombined")
         self.questions: dict[str, pb.AskSitesRequest] = {}
         self.attempts: list[pb.Attempt] = []
         self.receipts: dict[str, training_pb2.Receipt] = {}
@@ -107,6 +107,7 @@ class ScriptedCoordinator:
             0.7 if version <= BEFORE else 0.5
         )
         self.retained = ("sites/south", "sites/east")
+        self.fenced: set[str] = set()  # of the retained sites, by erasures that came later
         self.target_reachable = True
         self.target_failure = ""
 
@@ -170,6 +171,22 @@ def stream(model: models_pb2.Model, content: bytes, offset: int = 0):
     data = content[offset:]
     chunk = models_pb2.Chunk(offset=offset, data=data, crc32c=google_crc32c.value(data))
     yield models_pb2.DownloadModelResponse(chunk=chunk)
+
+
+def part_messages(site: str, values: np.ndarray):
+    data = values.astype("<f4").tobytes()
+    header = pb.ContributionPart(
+        site=site,
+        first_entry=1,
+        last_entry=9,
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).digest(),
+    )
+    yield pb.DownloadContributionsResponse(header=header)
+    for offset in range(0, len(data), 32):
+        piece = data[offset : offset + 32]
+        chunk = models_pb2.Chunk(offset=offset, data=piece, crc32c=google_crc32c.value(piece))
+        yield pb.DownloadContributionsResponse(chunk=chunk)
 
 
 class _Jobs(ErasureJobsServicer):
@@ -290,6 +307,17 @@ class _Jobs(ErasureJobsServicer):
         digest = hashlib.sha256(content).hexdigest()
         yield from stream(models_pb2.Model(size_bytes=len(content), sha256=digest), content)
 
+    def DownloadContributions(self, request, context):  # noqa: N802
+        w = self.world
+        with w.lock:
+            w.check("contributions", request.fencing_token)
+            sites = [site for site in w.retained if site not in w.fenced]
+        if request.with_subject:
+            assert not w.erasure.HasField("removal")
+            yield from part_messages(w.erasure.site, np.full(w.layout.size, 0.5, "<f4"))
+        for number, site in enumerate(site for site in sites for _ in range(request.segments)):
+            yield from part_messages(site, np.full(w.layout.size, 1e-2 * (number + 1), "<f4"))
+
     def RecordAttempt(self, request, context):  # noqa: N802
         w = self.world
         with w.lock:
@@ -367,6 +395,8 @@ class _Rest(ErasuresServicer, FederationServicer, ModelsServicer, TrainingServic
             if header.update_id not in w.receipts:
                 if header.patch.epoch != w.epoch:
                     raise errors.PatchVoid("a later removal happened")
+                if header.patch.site in w.fenced:
+                    raise errors.PatchVoid("the site is named by an erasure")
                 if hashlib.sha256(content).digest() != header.sha256:
                     raise errors.DigestMismatch("digest")
                 patch = np.frombuffer(content, "<f4")

@@ -194,6 +194,83 @@ def test_a_distilled_removal_adds_the_patch_computed_beside_the_coordinator(benc
     assert step["numbers"]["agreement_after"] == 0.95
 
 
+def test_a_recombination_adds_each_sites_share_attributed_to_the_site(bench):
+    world = ScriptedCoordinator("removal_recombined")
+    made = bench(world)
+
+    assert isinstance(made.run(), Certified)
+
+    [(parts, parameters, allowed_drop)] = made.laboratory.recombined
+    assert [part.site for part in parts] == ["sites/south"] * 4 + ["sites/east"] * 4
+    np.testing.assert_array_equal(parts[5].values, np.float32(0.06))
+    assert (parameters["steps"], allowed_drop) == (250, 0.02)
+    assert [(p.site, p.kind) for _, _, p in world.patches] == [
+        ("sites/south", training_pb2.PatchPurpose.CALIBRATION),
+        ("sites/east", training_pb2.PatchPurpose.CALIBRATION),
+    ]
+    # Prepared for the head without the subject, and added to it with nothing between.
+    np.testing.assert_array_equal(made.laboratory.recombined_heads, [world.weights[BEFORE] - 0.5])
+    assert {p.base_version for _, _, p in world.patches} == {BEFORE + 1}
+    # Whole: far longer than what a site's patch may be, and no share is capped.
+    assert np.linalg.norm(world.patches[1][1]) > world.plan.erasure.patch_cap_ratio * 2.0
+    step = statement_of(world)["method"]["steps"][0]
+    assert (step["step"], step["outcome"], step["scale"]) == ("Recombine", "PatchAdded", 1.0)
+    assert step["version"] == BEFORE + 1 + 2
+    assert step["numbers"]["sites"] == 2
+    assert step["numbers"]["loss_after"] == 0.5
+    unproven = " ".join(statement_of(world)["what_is_not_proven"])
+    assert "other sites' contributions" in unproven
+    assert world.attempts[0].accepted_since_removal == world.attempts[0].version - BEFORE - 1 - 2
+
+
+def test_a_recombination_that_costs_too_much_leaves_a_plain_removal(bench):
+    world = ScriptedCoordinator("removal_recombined")
+    made = bench(world)
+    made.laboratory.refusal = "the recombination costs too much accuracy"
+
+    assert isinstance(made.run(), Certified)
+    assert not world.patches
+    assert statement_of(world)["method"]["steps"][0]["outcome"] == "PatchRefused"
+    assert "enlarge" not in " ".join(statement_of(world)["what_is_not_proven"])
+
+
+def test_a_site_fenced_while_its_share_is_on_its_way_is_left_out_of_the_next_one(bench):
+    world = ScriptedCoordinator("removal_recombined")
+    made = bench(world)
+    told = made.laboratory.recombine
+
+    def meanwhile(*arguments, **keywords):
+        world.fenced.add("sites/east")
+        return told(*arguments, **keywords)
+
+    made.laboratory.recombine = meanwhile
+    assert isinstance(made.run(), Certified)
+    sites = [[part.site for part in parts] for parts, _, _ in made.laboratory.recombined]
+    assert sites == [["sites/south"] * 4 + ["sites/east"] * 4, ["sites/south"] * 4]
+    # One share of south had arrived before, and stays: it is attributed to south.
+    assert [purpose.site for _, _, purpose in world.patches] == ["sites/south"] * 2
+    assert world.attempts[0].accepted_since_removal == world.attempts[0].version - BEFORE - 1 - 2
+
+
+@pytest.mark.parametrize("error", [errors.PatchVoid("fenced"), errors.PayloadCorrupt("compacted")])
+def test_what_could_not_be_prepared_is_recombined_after_the_removal(bench, error):
+    world = ScriptedCoordinator("removal_recombined")
+    world.refusals["contributions"] = [error]
+    made = bench(world)
+    assert isinstance(made.run(), Certified)
+    np.testing.assert_array_equal(made.laboratory.recombined_heads, [world.weights[BEFORE + 1]])
+    assert [purpose.site for _, _, purpose in world.patches] == ["sites/south", "sites/east"]
+    assert world.calls["contributions"] == 2
+
+
+def test_before_any_site_that_stays_contributed_the_removal_goes_on_alone(bench):
+    world = ScriptedCoordinator("removal_recombined")
+    made = bench(world)
+    world.fenced = set(world.retained)
+    assert isinstance(made.run(), Certified)
+    assert statement_of(world)["method"]["steps"][0]["reason"].startswith("no retained site")
+
+
 def test_a_distillation_that_costs_too_much_leaves_a_plain_removal(bench):
     world = ScriptedCoordinator("removal_distilled")
     made = bench(world)

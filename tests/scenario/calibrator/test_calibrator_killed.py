@@ -58,6 +58,7 @@ def erase_with_a_kill(bench, method, last_call, same_disk):
     [
         ("removal", False, itertools.count(1)),
         ("removal_distilled", False, itertools.count(1, 2)),
+        ("removal_recombined", True, itertools.count(1, 2)),
         ("afu_ic_rebased", True, itertools.count(1, 2)),
         ("afu_ic_rebased", False, itertools.count(2, 2)),
     ],
@@ -83,3 +84,17 @@ def test_killed_after_any_call_another_calibrator_ends_with_the_same_result(
         total = world.weights[BEFORE] + removed + sum(p for _, p, _ in world.patches) + steps * 1e-3
         np.testing.assert_allclose(world.weights[world.version], total, atol=1e-4)
     assert last_call > 15
+
+
+@pytest.mark.parametrize("last_call", range(1, 20))
+def test_killed_amid_a_recombination_another_machine_recombines_anew(bench, last_call):
+    world, _ = erase_with_a_kill(bench, "removal_recombined", last_call, same_disk=False)
+    assert world.erasure.state == pb.Erasure.CERTIFIED
+    # What had arrived stays, attributed to its site; a whole set of patches follows, each once.
+    sites = [purpose.site for _, _, purpose in world.patches if purpose.site]
+    assert sites[-2:] == ["sites/south", "sites/east"]
+    assert sites[:-2] in ([], ["sites/south"])
+    assert len({update_id for update_id, _, _ in world.patches}) == len(world.patches)
+    steps = world.version - BEFORE - len(world.patches) - 1
+    total = world.weights[BEFORE] - 0.5 + sum(p for _, p, _ in world.patches) + steps * 1e-3
+    np.testing.assert_allclose(world.weights[world.version], total, atol=1e-4)

@@ -3,6 +3,7 @@ import pytest
 
 from calibrator.adapters.torch_laboratory import TorchLaboratory
 from calibrator.adapters.unequipped_laboratory import UnequippedLaboratory
+from calibrator.domain.contributions import Recombination, RetainedPart
 from calibrator.ports import Rejected, Trial
 from calibrator.services.images import Images
 from letheon.errors import BadConfig, MethodRefused
@@ -147,6 +148,46 @@ def test_a_laboratory_without_images_computes_no_patch(lab):
         refused = laboratory.compute_patch(head, "negate", {}, seed=1, allowed_drop=None)
         assert refused.unequipped
         assert "[calibration]" in refused.reason
+
+
+def parts_of(head):
+    """Two sites, two parts each."""
+    rng = np.random.default_rng(4)
+    sites = ("sites/south", "sites/south", "sites/east", "sites/east")
+    return [
+        RetainedPart(site, 1, 9, rng.normal(0, 0.05, head.shape).astype(np.float32))
+        for site in sites
+    ]
+
+
+def test_a_recombination_is_a_share_of_each_site(lab):
+    laboratory, head, _ = lab
+    parts = parts_of(head)
+    broken = head + sum(part.values for part in parts)
+    how = {"steps": 40, "batch_size": 32}
+    made = laboratory.recombine(broken, parts, how, seed=1, allowed_drop=0.02)
+    assert isinstance(made, Recombination)
+    assert list(made.patches) == ["sites/south", "sites/east"]
+    assert made.accuracy_after >= made.accuracy_before - 0.02
+    assert made.numbers["parts"] == 4.0
+    assert made.numbers["loss_after"] < made.numbers["loss_before"]
+    again = laboratory.recombine(broken, parts, how, seed=1, allowed_drop=0.02)
+    for site, patch in made.patches.items():
+        np.testing.assert_array_equal(patch, again.patches[site])
+    only_south = laboratory.recombine(broken, parts[:2], how, seed=1, allowed_drop=1.0)
+    assert list(only_south.patches) == ["sites/south"]
+
+
+def test_a_recombination_that_costs_too_much_or_lacks_images_is_rejected(lab):
+    laboratory, head, plan = lab
+    parts, quick = parts_of(head), {"steps": 2}
+    rejected = laboratory.recombine(head, parts, quick, seed=1, allowed_drop=-1.0)
+    assert isinstance(rejected, Rejected)
+    assert not rejected.unequipped
+    assert "the recombination costs too much accuracy" in rejected.reason
+    without = TorchLaboratory(plan, Images(bars(2), None), threads=1)
+    for other in (UnequippedLaboratory(), without):
+        assert other.recombine(head, parts, quick, seed=1, allowed_drop=0.1).unequipped
 
 
 def test_without_the_images_it_says_which_ones_to_configure(lab):

@@ -22,6 +22,7 @@ from coordinator.domain.upload import (
     PatchPurpose,
     Receipt,
 )
+from coordinator.services.replay_start import contribution_at
 from letheon.errors import (
     ClaimLost,
     ErasureConcluded,
@@ -29,6 +30,7 @@ from letheon.errors import (
     PatchVoid,
     UnknownErasure,
     UnknownModelVersion,
+    UnknownSite,
     UnknownTask,
 )
 from letheon.federation.ledger import EntryKind
@@ -114,6 +116,34 @@ def test_a_patch_beyond_the_cap_is_rejected_and_calibration_has_none(core: Core)
     assert core.live.position.version == 1
     take(core, replace(PATCH, kind=PatchKind.CALIBRATION), large)
     assert core.live.position.version == 2
+
+
+def test_a_patch_made_of_a_sites_contribution_goes_when_the_site_goes(core: Core) -> None:
+    receipt = take(core, replace(PATCH, kind=PatchKind.CALIBRATION, site="south"), a_vector(9))
+    assert isinstance(receipt, Receipt)
+    with core.store.read() as uow:
+        assert uow.entries.get(receipt.entry).site == "south"
+        assert uow.sites.get("south").last_version == receipt.version
+    entry = core.live.position.entry
+    total = contribution_at(core.store, core.blobs, "south", through=entry)
+    assert total is not None
+    assert np.allclose(core.live.snapshot()[1] - total, a_vector(1001), atol=1e-6)  # version 0
+    assert list(core.verify_ledger())[-1].holds  # type: ignore[union-attr]
+
+
+def test_once_a_site_is_fenced_nothing_made_of_its_contribution_enters(core: Core) -> None:
+    purpose = replace(PATCH, kind=PatchKind.CALIBRATION, site="south")
+    assert take(core, purpose, a_vector(9), update_id="p1", size_limit=80) == 80
+    with core.store.write() as uow:
+        assert uow.uploads.find("p1").site == "south"  # type: ignore[union-attr]
+        uow.sites.save(fence(uow.sites.get("south"), "e2"))
+        uow.commit()
+    with pytest.raises(PatchVoid, match="erasures/e2"):
+        take(core, purpose, a_vector(9), update_id="p1")
+    with pytest.raises(UnknownSite):
+        take(core, replace(purpose, site="nowhere"), a_vector(9))
+    assert core.live.position.version == 1
+    assert core.staging.all() == []
 
 
 def test_a_claim_taken_over_in_mid_upload_stops_the_patch(core: Core) -> None:
