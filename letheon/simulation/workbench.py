@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from letheon.unlearning.server_rules import find_rule
 
 TARGET_STEP_S = 0.125  # virtual seconds of one step at the target: 16 steps are one training
 SERVER_STEP_S = 0.005  # of one step beside the coordinator, whose machine is faster
+SERVER_BATCH = 64  # images of such a step
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Workbench:
         """The head refitted in the span of the parts [k] of [d]."""
         module = self._network.load(head)
         numbers = recombine(module, parts, self._calibration, parameters, seed)
-        steps = read_settings(parameters).steps
+        settings = read_settings(parameters)
+        steps = math.ceil(settings.steps * settings.batch_size / SERVER_BATCH)
         return Made(self._network.weights() - head, steps, numbers)
 
     def accuracy(self, weights: Vector) -> float:
