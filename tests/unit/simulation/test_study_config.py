@@ -45,4 +45,7 @@ def test_the_digest_follows_what_decides_the_numbers_and_not_the_lists():
     study = parse_study(a_study(), origin="a study")
     longer = parse_study(a_study(seeds=[0, 1]), origin="a study")
     other = parse_study(a_study(alpha=0.5), origin="a study")
-    assert study.digest() == longer.digest() != other.digest()
+    (images,) = study.images
+    fewer = images.model_copy(update={"most": images.most // 2})
+    assert study.digest(images) == longer.digest(images) != other.digest(images)
+    assert study.digest(fewer) != study.digest(images)
