@@ -99,7 +99,7 @@ def _case(unit: UnitFile, label: str, margin: float) -> GateCase:
 def _missed(
     unit: UnitFile, label: str, accepted: int, margin: float, against: str | None = None
 ) -> tuple[str, ...]:
-    """Accuracy, both triggers and the forget set, each at the look nearest to the moment."""
+    """Accuracy, both triggers and the forget set, each over the looks around the moment."""
 
     def gap(value: Value) -> float:
         level = reference(unit, value) if against is None else value(unit, against)

@@ -23,7 +23,8 @@ trains, then the target withdraws. Each method goes on from the same state. Two 
 retrained without the target, from their own start, with the same budget of the others' deltas.
 
 - `+60` is the state 60 accepted deltas of the retained sites after the request. Looks are taken
-  every few deltas; the nearest one counts.
+  every few deltas; the mean of those around it counts (one version differs from the next by a
+  point or two).
 - Cells read `mean (gap ± sd)`: the mean over n seeds, and the gap to retraining, paired by seed,
   with its standard deviation. Retraining is the mean of both retrainings.
 - The *floor* is the second retraining against the first. A gap of that size is chance. For

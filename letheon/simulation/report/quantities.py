@@ -40,17 +40,15 @@ class Quantity:
 
 
 def accuracy_at(unit: UnitFile, label: str, moment: int) -> float | None:
-    """Points, at the look nearest to the moment."""
+    """Points, the mean of the looks around the moment."""
     looks = unit.looks(label)
-    index = looks.nearest(moment)
-    return None if index is None else _points(looks.accuracy[index])
+    return _mean_points([looks.accuracy[i] for i in looks.around(moment)])
 
 
 def success_at(unit: UnitFile, label: str, trigger: Trigger, moment: int) -> float | None:
     """Backdoor success in points; None where nothing was planted."""
     looks = unit.looks(label)
-    index = looks.nearest(moment)
-    return None if index is None else _points(looks.success(trigger)[index])
+    return _mean_points([looks.success(trigger)[i] for i in looks.around(moment)])
 
 
 def highest_success(unit: UnitFile, label: str, trigger: Trigger) -> float | None:
@@ -65,8 +63,7 @@ def highest_success(unit: UnitFile, label: str, trigger: Trigger) -> float | Non
 def forget_accuracy_at(unit: UnitFile, label: str, moment: int) -> float | None:
     """Of a look: on at most 300 records of the target, labels as trained; points."""
     looks = unit.looks(label)
-    index = looks.nearest(moment)
-    return None if index is None else _points(looks.forget_accuracy[index])
+    return _mean_points([looks.forget_accuracy[i] for i in looks.around(moment)])
 
 
 def reference(unit: UnitFile, value: Value) -> float | None:
@@ -93,8 +90,13 @@ def worst_site_gap(unit: UnitFile, label: str, against: Sequence[str], moment: i
 
 def _sites(unit: UnitFile, label: str, moment: int) -> list[float]:
     looks = unit.looks(label)
-    index = looks.nearest(moment)
-    return [] if index is None else [100 * share for share in looks.site_accuracy[index]]
+    rows = [looks.site_accuracy[i] for i in looks.around(moment)]
+    return [100 * sum(shares) / len(rows) for shares in zip(*rows, strict=True)]
+
+
+def _mean_points(shares: Sequence[float | None]) -> float | None:
+    present = [share for share in shares if share is not None]
+    return _points(sum(present) / len(present)) if present else None
 
 
 def _points(share: float | None) -> float | None:

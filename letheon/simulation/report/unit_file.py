@@ -64,6 +64,14 @@ class Looks(_Parsed):
         )
         return index if abs(self.accepted[index] - accepted) <= self.spacing() else None
 
+    def around(self, accepted: int) -> list[int]:
+        """Indices of the looks no farther than one spacing: three where they fall regularly.
+
+        One version differs from the next by a point or two; empty if all are too far.
+        """
+        reach = self.spacing()
+        return [i for i, a in enumerate(self.accepted) if abs(a - accepted) <= reach]
+
     def within(self, first: int, last: int) -> list[int]:
         """Indices of the looks from `first` to `last` deltas; empty if they end too early."""
         if not self.accepted or self.accepted[-1] < last - self.spacing():

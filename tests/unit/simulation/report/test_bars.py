@@ -34,7 +34,7 @@ def test_accuracy_at_the_limit_meets_its_bar_and_below_it_misses():
 
 
 def test_the_gap_is_to_the_mean_of_both_retrainings_at_the_same_budget():
-    again = retraining(accuracy=falling(0.1, 0.94, at=60))
+    again = retraining(accuracy=falling(0.1, 0.94, at=50))
     (one,) = parsed(unit(runs={"removal": method()}, retrain_again=again))
     assert QUANTITIES["accuracy_60"].gap(one, "removal") == pytest.approx(-2.0)
     assert QUANTITIES["accuracy_60"].floor(one) == pytest.approx(4.0)
