@@ -7,6 +7,7 @@ from pathlib import Path
 
 from letheon.simulation.report import sections
 from letheon.simulation.report.markdown import bullets, spread
+from letheon.simulation.report.overview import overview
 from letheon.simulation.report.stages import load_stages, not_run
 from letheon.simulation.report.summary import Group, Summary, summarise_units, units_in
 from letheon.simulation.report.unit_file import UnitFile
@@ -63,6 +64,7 @@ def _study(name: str, units: Sequence[UnitFile]) -> str:
     parts = [f"## Study `{name}`\n", f"Settings `{summary.settings[:12]}`.\n"]
     if summary.notes:
         parts.append(f"Incomplete:\n\n{bullets(summary.notes)}")
+    parts.append(overview(summary))
     for images in sorted({group.images for group in summary.groups}):
         parts.append(_pictures(name, images, summary))
         for group in summary.groups:
