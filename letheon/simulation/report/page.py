@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from letheon.simulation.report import sections
+from letheon.simulation.report import choice, sections
 from letheon.simulation.report.markdown import bullets, spread
 from letheon.simulation.report.overview import overview
 from letheon.simulation.report.stages import load_stages, not_run
@@ -54,7 +54,10 @@ def render_page(studies: Mapping[str, Sequence[UnitFile]], configurations: Path)
     parts = [_INTRODUCTION]
     if not any(studies.values()):
         parts.append("No results have been committed yet.\n")
-    parts += [_study(name, units) for name, units in sorted(studies.items()) if units]
+    compared = {name: units for name, units in studies.items() if name != choice.STUDY}
+    parts += [_study(name, units) for name, units in sorted(compared.items()) if units]
+    if studies.get(choice.STUDY):
+        parts.append(choice.choice_section(studies[choice.STUDY]))
     parts.append(_not_run(studies, configurations))
     return "\n".join(parts).rstrip() + "\n"
 

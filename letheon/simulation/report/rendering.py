@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from letheon.simulation.report import choice
 from letheon.simulation.report.page import PICTURES, picture, render_page
 from letheon.simulation.report.plots import draw_curves, draw_latency, draw_residue
 from letheon.simulation.report.summary import summarise_units, units_in
@@ -24,7 +25,8 @@ def render(results: Path, configurations: Path) -> dict[str, bytes]:
     studies = read_studies(results)
     files = {PAGE: render_page(studies, configurations).encode()}
     for study, units in sorted(studies.items()):
-        files |= _pictures(study, units)
+        if study != choice.STUDY:
+            files |= _pictures(study, units)
     return files
 
 
