@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from builders import Client, a_federation, a_vector
 from erasure_builders import PASS
 
-from letheon.cli.local.running import free_port
+from letheon.cli.local.running import free_ports
 from letheon.cli.local.toml_text import toml_text
 from letheon.errors import Unavailable
 from letheon.federation.plan import Plan
@@ -43,7 +43,7 @@ class FragileCoordinator:
     root: Path
     redis_url: str = "redis://127.0.0.1:1/0"
     settings: dict[str, Any] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
 
     def __post_init__(self) -> None:
         self.faults = self.root / "faults"
