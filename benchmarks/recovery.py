@@ -168,7 +168,7 @@ def open_core(config: CoordinatorConfig) -> Core:
     return build_core(config, SqlStore(config.database_url), SystemClock())
 
 
-def free_ports(1)[0] -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -176,7 +176,7 @@ def free_ports(1)[0] -> int:
 
 def measure(directory: Path, encoding: str, case: str) -> Measured:
     """Starts the process, waits until it serves, and kills it."""
-    log, port = directory / "log.jsonl", free_ports(1)[0]
+    log, port = directory / "log.jsonl", free_port()
     started = time.monotonic()
     process = launch(directory, log, port)
     try:
