@@ -74,7 +74,7 @@ _ADVICE: tuple[tuple[type[errors.LetheonError], str], ...] = (
     (errors.VerificationRunning, "Wait for the verification that runs, then try again."),
     (errors.RebuildRunning, "Wait for the rebuild that runs, then try again."),
     (errors.BadConfig, "Correct the file or option named above, then run the command again."),
-    (errors.BadData, "Give another --data, or --synthetic to go without."),
+    (errors.BadData, "Give another --data; commands that have --synthetic can go without."),
     (errors.MalformedName, "Write site-3 or sites/site-3, an erasure by the id it was given."),
     (errors.BadInput, "`letheon COMMAND --help` says what is expected."),
     (errors.Corrupt, "Change nothing, keep the files, and call whoever runs the coordinator."),
