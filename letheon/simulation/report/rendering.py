@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from letheon.simulation.report import choice
+from letheon.simulation.report.ablations import with_bases
 from letheon.simulation.report.page import PICTURES, picture, render_page
 from letheon.simulation.report.plots import draw_curves, draw_latency, draw_residue
 from letheon.simulation.report.summary import summarise_units, units_in
@@ -22,7 +23,10 @@ def read_studies(results: Path) -> dict[str, list[UnitFile]]:
 
 def render(results: Path, configurations: Path) -> dict[str, bytes]:
     """Every file, by its path below the folder of documents. Needs matplotlib and scipy."""
-    studies = read_studies(results)
+    studies = {
+        study: with_bases(units, configurations / f"{study}.toml")
+        for study, units in read_studies(results).items()
+    }
     files = {PAGE: render_page(studies, configurations).encode()}
     for study, units in sorted(studies.items()):
         if study != choice.STUDY:
