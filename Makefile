@@ -95,7 +95,11 @@ bench-unlearning: $(BIN)/python ## every study of benchmarks/studies/stages.toml
 	  letheon simulate --config benchmarks/studies/$$study.toml --out out/studies/$$study$(if $(filter %.npz,$(DATA)),-$(basename $(notdir $(DATA)))) \
 	    $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) \
 	    $(if $(KEEP),--keep benchmarks/results/unlearning/$$study) || failed="$$failed $$study"; \
-	done; [ -z "$$failed" ] || { echo "not finished:$$failed"; exit 1; }
+	done; \
+	if [ -z "$(STUDY)" ]; then for experiment in shadows statistics_leak; do \
+	  $(ROOM) python -m letheon.simulation.$$experiment $(if $(DATA),--data $(DATA)) || failed="$$failed $$experiment"; \
+	done; fi; \
+	[ -z "$$failed" ] || { echo "not finished:$$failed"; exit 1; }
 
 .PHONY: results
 results: $(BIN)/python ## docs/results.md and its pictures from benchmarks/results/unlearning; CHECK=1 fails if they would change

@@ -13,6 +13,7 @@ from letheon.simulation.report.summary import summarise_units, units_in
 from letheon.simulation.report.unit_file import UnitFile, read_units
 
 PAGE = "results.md"
+LABORATORY = "laboratory"  # beside the folder of the studies' results
 
 
 def read_studies(results: Path) -> dict[str, list[UnitFile]]:
@@ -27,7 +28,8 @@ def render(results: Path, configurations: Path) -> dict[str, bytes]:
         study: with_bases(units, configurations / f"{study}.toml")
         for study, units in read_studies(results).items()
     }
-    files = {PAGE: render_page(studies, configurations).encode()}
+    page = render_page(studies, configurations, results.parent / LABORATORY)
+    files = {PAGE: page.encode()}
     for study, units in sorted(studies.items()):
         if study != choice.STUDY:
             files |= _pictures(study, units)
