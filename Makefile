@@ -96,7 +96,7 @@ bench-unlearning: $(BIN)/python ## every study of benchmarks/studies/stages.toml
 	    $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) \
 	    $(if $(KEEP),--keep benchmarks/results/unlearning/$$study) || failed="$$failed $$study"; \
 	done; \
-	if [ -z "$(STUDY)" ]; then for experiment in shadows statistics_leak; do \
+	if [ -z "$(STUDY)$(filter %.npz,$(DATA))" ]; then for experiment in shadows statistics_leak; do \
 	  $(ROOM) python -m letheon.simulation.$$experiment $(if $(DATA),--data $(DATA)) || failed="$$failed $$experiment"; \
 	done; fi; \
 	[ -z "$$failed" ] || { echo "not finished:$$failed"; exit 1; }
