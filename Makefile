@@ -85,13 +85,21 @@ bench-recovery: $(BIN)/python ## seconds from kill -9 to serving: 100 MB model, 
 bench-straggler: $(BIN)/python ## an erasure beside a 10x straggler, asynchronous against synchronous rounds (DATA=folder, SEEDS="0 1")
 	@$(ROOM) python benchmarks/straggler.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS))
 
-STUDY ?= $(if $(QUICK),quick,core)
+STUDY ?= $(if $(QUICK),quick)
+STUDIES = $(or $(STUDY),$(shell awk -F'"' '/^study = / {print $$2}' benchmarks/studies/stages.toml))
 
 .PHONY: bench-unlearning
-bench-unlearning: $(BIN)/python ## a study of unlearning methods; hours, goes on where it stopped (QUICK=1: minutes; STUDY=core DATA=folder|file.npz SEEDS=0,1 KEEP=1)
-	letheon simulate --config benchmarks/studies/$(STUDY).toml --out out/studies/$(STUDY)$(if $(filter %.npz,$(DATA)),-$(basename $(notdir $(DATA)))) \
-	  $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) \
-	  $(if $(KEEP),--keep benchmarks/results/unlearning/$(STUDY))
+bench-unlearning: $(BIN)/python ## every study of benchmarks/studies/stages.toml in order, or one; hours, goes on where it stopped (QUICK=1: minutes; STUDY=core DATA=folder|file.npz SEEDS=0,1 KEEP=1)
+	@failed=; for study in $(STUDIES); do \
+	  [ -f benchmarks/studies/$$study.toml ] || { echo "$$study: no such study yet, passed over"; continue; }; \
+	  letheon simulate --config benchmarks/studies/$$study.toml --out out/studies/$$study$(if $(filter %.npz,$(DATA)),-$(basename $(notdir $(DATA)))) \
+	    $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) \
+	    $(if $(KEEP),--keep benchmarks/results/unlearning/$$study) || failed="$$failed $$study"; \
+	done; \
+	if [ -z "$(STUDY)$(filter %.npz,$(DATA))" ]; then for experiment in shadows statistics_leak; do \
+	  $(ROOM) python -m letheon.simulation.$$experiment $(if $(DATA),--data $(DATA)) || failed="$$failed $$experiment"; \
+	done; fi; \
+	[ -z "$$failed" ] || { echo "not finished:$$failed"; exit 1; }
 
 .PHONY: results
 results: $(BIN)/python ## docs/results.md and its pictures from benchmarks/results/unlearning; CHECK=1 fails if they would change

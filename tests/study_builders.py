@@ -158,15 +158,18 @@ def write_units(folder: Path, units: list[dict[str, Any]]) -> Path:
 def small_study() -> list[dict[str, Any]]:
     """Two seeds, both kinds: a good method, a bad one and an ablation."""
     return [
-        unit(
-            seed,
-            kind=kind,
-            runs={
-                "removal": method(accuracy=falling(0.5, 0.895 + seed / 200, at=40)),
-                "removal_guard": method(accuracy=falling(0.5, 0.89, at=50)),
-                "leave": method(disclosed=level(0.9), gate=[attempt(20, "inconclusive")]),
-            },
-        )
+        {
+            **unit(
+                seed,
+                kind=kind,
+                runs={
+                    "removal": method(accuracy=falling(0.5, 0.895 + seed / 200, at=40)),
+                    "removal_guard": method(accuracy=falling(0.5, 0.89, at=50)),
+                    "leave": method(disclosed=level(0.9), gate=[attempt(20, "inconclusive")]),
+                },
+            ),
+            "bases": {"removal_guard": "removal"},
+        }
         for seed in (0, 1)
         for kind in ("backdoored", "honest")
     ]

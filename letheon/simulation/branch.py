@@ -54,6 +54,7 @@ def run_branch(
         workbench=unit.workbench(),
         calibrate=method.calibrate,
         overwrites=method.overwrites,
+        subtracted_share=method.subtracted_share,
     )
     if method.guard is not None:
         federation.alter = _guard(federation, target, method)

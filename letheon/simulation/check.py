@@ -39,7 +39,9 @@ def check_study(study: StudyConfig, units: Sequence[Unit], out: Path, data: Path
 
 def _check_method(method: MethodConfig) -> None:
     with _named(f"the method {method.label!r}"):
-        registry.build(registry.UNLEARNING, method.method, method.arguments)
+        built = registry.build(registry.UNLEARNING, method.method, method.arguments)
+        if method.subtracted_share < 1.0 and (method.overwrites or not built.offer.subtracts):
+            raise BadConfig("subtracted_share is for a method that subtracts, which this does not")
 
 
 def _check_unit(study: StudyConfig, unit: Unit, out: Path, data: Path | None) -> None:

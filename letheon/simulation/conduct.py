@@ -78,6 +78,7 @@ class Erasure:
     reachable: bool = True  # the target's agent still answers
     calibrate: bool = False
     overwrites: bool = False  # as published: no epoch, the target is only fenced
+    subtracted_share: float = 1.0  # below 1: the rest is added back, which no service does
     removed_at: float | None = None
     before: Vector | None = None  # the head before the removal [d]
     landed_at: float | None = None  # of the newest change the method made
@@ -99,6 +100,9 @@ def conduct(erasure: Erasure, federation: Federation, seed: int) -> Conductor:
     version_before = central.version
     if not erasure.overwrites:
         central.remove(erasure.site, federation.now, subtract=erasure.method.offer.subtracts)
+        if contribution is not None and erasure.subtracted_share < 1.0:
+            kept = np.float32(1.0 - erasure.subtracted_share)
+            central.patch(contribution * kept, federation.now)
         if prepared is not None:
             _add_prepared(prepared, erasure, federation)
         federation.supersede()

@@ -54,6 +54,8 @@ class MethodConfig(_Section):
     guard: float | None = None  # strength of a guard along C_T; none: off
     guard_time_to_live: Count = 40  # versions
     refuse_old_epochs: bool = True  # false: an ablation
+    subtracted_share: float = Field(default=1.0, gt=0, le=1)  # below 1: an ablation
+    variant_of: str | None = None  # label of the method that this one changes one thing of
 
 
 class TimesConfig(_Section):
@@ -139,6 +141,7 @@ class StudyConfig(_Section):
         for method in self.methods:
             if method.label in (TRAINING, *RETRAININGS):
                 raise ValueError(f"the label {method.label!r} is that of a reference")
+        _check_variants(self.methods)
         if len({images.name for images in self.images}) != len(self.images):
             raise ValueError("two images have the same name")
         if max(self.snapshots, default=0) > self.after:
@@ -162,6 +165,18 @@ class StudyConfig(_Section):
         told = self.model_dump(mode="json", exclude={"seeds", "images", "methods", "kinds", "name"})
         told["images"] = images.model_dump(mode="json")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _check_variants(methods: tuple[MethodConfig, ...]) -> None:
+    """A base stands above its variants, so that no method varies itself."""
+    above: set[str] = set()
+    for method in methods:
+        if method.variant_of is not None and method.variant_of not in above:
+            raise ValueError(
+                f"{method.label!r} is a variant of {method.variant_of!r}, "
+                "and no method above it has that label"
+            )
+        above.add(method.label)
 
 
 def load_study(path: Path) -> StudyConfig:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from letheon.errors import BadConfig
-from letheon.simulation.config import StudyConfig
+from letheon.simulation.config import MethodConfig, StudyConfig
 from letheon.simulation.units import Unit, branches_of, done_of
 
 _LISTS = {"seeds", "images", "methods", "kinds", "name"}  # may grow from run to run
@@ -58,9 +58,17 @@ def _told(study: StudyConfig) -> dict[str, Any]:
     return {
         "settings": {key: value for key, value in told.items() if key not in _LISTS},
         "images": {each["name"]: each for each in told["images"]},
-        # Which kinds of target it runs for changes no number of a branch.
-        "methods": {each["label"]: {**each, "kinds": None} for each in told["methods"]},
+        "methods": {each.label: _method(each) for each in study.methods},
     }
+
+
+def _method(method: MethodConfig) -> dict[str, Any]:
+    """What decides the numbers of its branch: not for which kinds it runs, nor what it varies.
+
+    A key at its default is left out: folders made before there was that key are still the same.
+    """
+    told = method.model_dump(mode="json", exclude={"kinds", "variant_of"}, exclude_defaults=True)
+    return {**told, "label": method.label}
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
@@ -69,10 +77,17 @@ def _compare(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
     for what in ("images", "methods"):
         known = before[what]
         for name, told in now[what].items():
-            if name in known and known[name] != told:
+            if name in known and _decisive(what, known[name]) != told:
                 changed.append(f"{what} {name!r}")
     if changed:
         raise BadConfig(
             f"{out} holds results made with other settings ({', '.join(changed)}): "
             "give another --out, or another name to what has changed"
         )
+
+
+def _decisive(what: str, known: dict[str, Any]) -> dict[str, Any]:
+    """What a folder says of a method, also one written with every key and its default."""
+    if what != "methods":
+        return known
+    return _method(MethodConfig.model_validate({k: v for k, v in known.items() if v is not None}))

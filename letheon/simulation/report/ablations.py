@@ -1,23 +1,44 @@
-"""Which methods are variants of which: `removal_guard` is `removal` with one thing changed."""
+"""Which methods are variants of which, as the study's file says, and what the change does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from letheon.simulation.config import load_study
 from letheon.simulation.report.bars import Shown
 from letheon.simulation.report.quantities import QUANTITIES, difference
 from letheon.simulation.report.unit_file import UnitFile
 
 
-def base_of(label: str, labels: Sequence[str]) -> str | None:
-    """The longest other label that this one goes on from, word by word; None: none."""
-    bases = [other for other in labels if label.startswith(f"{other}_")]
-    return max(bases, key=len, default=None)
+def with_bases(units: Sequence[UnitFile], study_file: Path) -> list[UnitFile]:
+    """The units with what `variant_of` says in the study's file; as they are if there is none.
+
+    Read from there and not from the results: what is a variant of what changes no number.
+    """
+    if not study_file.is_file():
+        return list(units)
+    methods = load_study(study_file).methods
+    bases = {method.label: method.variant_of for method in methods if method.variant_of}
+    return [unit.model_copy(update={"bases": bases}) for unit in units]
 
 
-def principal(labels: Sequence[str]) -> list[str]:
-    """The labels that are no variant of another."""
-    return [label for label in labels if base_of(label, labels) is None]
+def bases_of(units: Sequence[UnitFile]) -> dict[str, str]:
+    """The base of each variant, where both were run."""
+    run = {label for unit in units for label in unit.methods()}
+    return {
+        label: base
+        for unit in units
+        for label, base in unit.bases.items()
+        if label in run and base in run
+    }
+
+
+def principal_of(label: str, bases: Mapping[str, str]) -> str:
+    """The method that is no variant, from which this one comes."""
+    while label in bases:
+        label = bases[label]
+    return label
 
 
 def paired_differences(units: Sequence[UnitFile], label: str, base: str, key: str) -> list[float]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from letheon.simulation.report import choice, sections
+from letheon.simulation.report.laboratory import laboratory_not_run, laboratory_sections
 from letheon.simulation.report.markdown import bullets, spread
 from letheon.simulation.report.overview import overview
 from letheon.simulation.report.stages import load_stages, not_run
@@ -49,8 +50,13 @@ retrained without the target, from their own start, with the same budget of the 
 """
 
 
-def render_page(studies: Mapping[str, Sequence[UnitFile]], configurations: Path) -> str:
-    """`docs/results.md`. `configurations` holds `<study>.toml` and `stages.toml`."""
+def render_page(
+    studies: Mapping[str, Sequence[UnitFile]], configurations: Path, laboratory: Path | None = None
+) -> str:
+    """`docs/results.md`. `configurations` holds `<study>.toml` and `stages.toml`.
+
+    `laboratory` holds the results of the experiments beside the studies; none: not mentioned.
+    """
     parts = [_INTRODUCTION]
     if not any(studies.values()):
         parts.append("No results have been committed yet.\n")
@@ -58,7 +64,11 @@ def render_page(studies: Mapping[str, Sequence[UnitFile]], configurations: Path)
     parts += [_study(name, units) for name, units in sorted(compared.items()) if units]
     if studies.get(choice.STUDY):
         parts.append(choice.choice_section(studies[choice.STUDY]))
-    parts.append(_not_run(studies, configurations))
+    missing = []
+    if laboratory is not None:
+        parts += laboratory_sections(laboratory)
+        missing = laboratory_not_run(laboratory)
+    parts.append(_not_run(studies, configurations, missing))
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -123,12 +133,15 @@ def _not_shown(summary: Summary) -> str:
     return f"### What could not be shown\n\n{bullets(told) or 'Every control fired.'}"
 
 
-def _not_run(studies: Mapping[str, Sequence[UnitFile]], configurations: Path) -> str:
-    told: list[str] = []
+def _not_run(
+    studies: Mapping[str, Sequence[UnitFile]], configurations: Path, more: Sequence[str]
+) -> str:
+    told = list[str]()
     stages = load_stages(configurations / "stages.toml")
     for stage in stages:
         units = studies.get(stage.study, ())
         told += not_run(stage, units, configurations / f"{stage.study}.toml")
     if not stages:
         return "## What was not run\n\nNo stages are declared.\n"
+    told += more
     return f"## What was not run\n\n{bullets(told) or 'All declared stages were run in full.'}"

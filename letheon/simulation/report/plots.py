@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from letheon.simulation.report.ablations import base_of, principal
+from letheon.simulation.report.ablations import bases_of, principal_of
 from letheon.simulation.report.quantities import EARLY, RESURFACING
 from letheon.simulation.report.summary import Group
 from letheon.simulation.report.unit_file import RETRAININGS, Looks, UnitFile, labels_of
@@ -46,7 +46,7 @@ def draw_curves(units: Sequence[UnitFile], images: str, kind: str) -> bytes:
     """
     panels = _PANELS[kind]
     figure, axes = _figure(len(panels), width=9.0, height=2.3 * len(panels) + 1.3)
-    styles = _styles(labels_of(units))
+    styles = _styles(labels_of(units), bases_of(units))
     for axis, column in zip(axes, panels, strict=True):
         _retraining(axis, units, column)
         for label, (colour, line, _) in styles.items():
@@ -70,7 +70,9 @@ def draw_residue(groups: Sequence[Group], images: str) -> bytes:
         "honest": ("reference_auc_60", "membership AUC,\nreference model, gap"),
     }
     figure, axes = _figure(len(groups), width=9.0, height=3.2 * len(groups) + 1.2, share=False)
-    styles = _styles(sorted({m.label for group in groups for m in group.methods}))
+    methods = [method for group in groups for method in group.methods]
+    bases = {method.label: method.variant_of for method in methods if method.variant_of}
+    styles = _styles(sorted({method.label for method in methods}), bases)
     for axis, group in zip(axes, groups, strict=True):
         key, title = axes_of[group.kind]
         _floor_box(axis, group, key)
@@ -161,21 +163,15 @@ def _floor_box(axis: Axes, group: Group, key: str) -> None:
         )  # fmt: skip
 
 
-def _styles(labels: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+def _styles(labels: Sequence[str], bases: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
     """Colour, line and mark by label: the colour of the principal, the line by the variant."""
-    principals = principal(labels)
     styles = {}
-    for place, base in enumerate(principals):
+    for place, base in enumerate(label for label in labels if label not in bases):
         colour, turn = _COLOURS[place % len(_COLOURS)], place // len(_COLOURS)
-        family = [base, *(o for o in labels if _principal_of(o, labels) == base and o != base)]
+        family = [base, *(o for o in labels if o != base and principal_of(o, bases) == base)]
         for variant, label in enumerate(family, start=turn):
             styles[label] = (colour, _LINES[variant % len(_LINES)], _MARKS[variant % len(_MARKS)])
     return styles
-
-
-def _principal_of(label: str, labels: Sequence[str]) -> str:
-    base = base_of(label, labels)
-    return label if base is None else _principal_of(base, labels)
 
 
 def _figure(

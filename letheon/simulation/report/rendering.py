@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from letheon.simulation.report import choice
+from letheon.simulation.report.ablations import with_bases
 from letheon.simulation.report.page import PICTURES, picture, render_page
 from letheon.simulation.report.plots import draw_curves, draw_latency, draw_residue
 from letheon.simulation.report.summary import summarise_units, units_in
 from letheon.simulation.report.unit_file import UnitFile, read_units
 
 PAGE = "results.md"
+LABORATORY = "laboratory"  # beside the folder of the studies' results
 
 
 def read_studies(results: Path) -> dict[str, list[UnitFile]]:
@@ -22,8 +24,12 @@ def read_studies(results: Path) -> dict[str, list[UnitFile]]:
 
 def render(results: Path, configurations: Path) -> dict[str, bytes]:
     """Every file, by its path below the folder of documents. Needs matplotlib and scipy."""
-    studies = read_studies(results)
-    files = {PAGE: render_page(studies, configurations).encode()}
+    studies = {
+        study: with_bases(units, configurations / f"{study}.toml")
+        for study, units in read_studies(results).items()
+    }
+    page = render_page(studies, configurations, results.parent / LABORATORY)
+    files = {PAGE: page.encode()}
     for study, units in sorted(studies.items()):
         if study != choice.STUDY:
             files |= _pictures(study, units)

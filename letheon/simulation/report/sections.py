@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from letheon.simulation.report.ablations import base_of, effect, paired_differences
+from letheon.simulation.report.ablations import effect, paired_differences
 from letheon.simulation.report.bars import Bar, Outcome
 from letheon.simulation.report.gate_tally import GateCase
 from letheon.simulation.report.markdown import NOTHING, compared, number, spread, table
@@ -168,8 +168,7 @@ def _cases(cases: Sequence[GateCase]) -> str:
 
 def ablations(group: Group, units: Sequence[UnitFile]) -> str:
     """Each variant minus its base, paired by seed. Empty without variants."""
-    labels = [method.label for method in group.methods]
-    pairs = [(label, base) for label in labels if (base := base_of(label, labels))]
+    pairs = [(method.label, method.variant_of) for method in group.methods if method.variant_of]
     rows = [_ablation_row(units, label, base) for label, base in pairs]
     titles = [QUANTITIES[key].title for key in _ABLATED]
     return table(["variant", "against", *titles], rows) if rows else ""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from letheon.simulation.report.ablations import bases_of
 from letheon.simulation.report.bars import BARS, Bar, Outcome, floors_of, gaps_of, leak_seen
 from letheon.simulation.report.failures import Failure, failures_of
 from letheon.simulation.report.gate_tally import GateTally, floor_missed, tally_gate
@@ -62,6 +63,7 @@ class MethodSummary:
     moments: dict[str, Spread | None]  # seconds since the request
     counts: dict[str, Spread | None]  # tasks or deltas a seed
     gave_up: tuple[str, ...]  # reasons
+    variant_of: str | None = None  # another method of the same group
 
     @property
     def met(self) -> int:
@@ -170,6 +172,7 @@ def _method(units: Sequence[UnitFile], label: str) -> MethodSummary:
             for name in ("superseded", "stalled", "overwritten")
         },
         tuple(sorted({run.failed for run in runs if run.failed})),
+        bases_of(units).get(label),
     )
 
 

@@ -144,6 +144,7 @@ class UnitFile(_Parsed):
     seed: int
     before: Before | None = None
     runs: dict[str, Run]
+    bases: dict[str, str] = {}  # by variant; read from the study's file, not from this one
 
     @property
     def name(self) -> str:

@@ -58,6 +58,7 @@ def test_a_dry_run_sees_what_a_stopped_run_has_done(folder: Path) -> None:
     [
         ('method = "leave"', 'method = "forget"', ["'leave'", "'forget'", "removal"]),
         (REMOVAL, f"{REMOVAL}\narguments = {{ depth = 3 }}", ["'removal'", "depth"]),
+        ('method = "leave"', 'method = "leave"\nsubtracted_share = 0.5', ["'leave'", "subtracts"]),
         ('"small_cnn"', '"huge_cnn"', ["'huge_cnn'", "small_cnn"]),
         ("width = 4", "width = 5", ["width", "multiple of 4"]),
         ('"bars.npz"', '"bones.npz"', ["'bars'", "bones.npz", "LETHEON_DATA"]),
@@ -119,6 +120,19 @@ def test_a_folder_never_mixes_two_settings(tmp_path: Path) -> None:
         claim_folder(a_study(methods=[{"label": "pga", "method": "leave"}]), tmp_path)
     with pytest.raises(BadConfig, match="images 'bars'"):
         claim_folder(a_study(images=[{"name": "bars", "file": "other.npz"}]), tmp_path)
+
+
+def test_a_folder_made_before_there_was_a_key_of_a_method_is_still_the_same(tmp_path: Path) -> None:
+    claim_folder(a_study(), tmp_path)
+    made_with = tmp_path / "state" / "study.json"
+    told = json.loads(made_with.read_text())
+    every_key = {"label": "leave", "method": "leave", "arguments": {}, "kinds": None, "guard": None}
+    told["methods"]["leave"] = every_key
+    made_with.write_text(json.dumps(told))
+    variant = {"label": "leave", "method": "leave", "variant_of": "removal"}
+    claim_folder(a_study(methods=[{"label": "removal", "method": "removal"}, variant]), tmp_path)
+    with pytest.raises(BadConfig, match="methods 'leave'"):
+        claim_folder(a_study(methods=[{"label": "leave", "method": "leave", "guard": 1}]), tmp_path)
 
 
 def test_only_results_of_finished_units_are_kept(folder: Path) -> None:

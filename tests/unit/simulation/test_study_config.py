@@ -17,6 +17,9 @@ def a_study(**more):
     ("more", "sentence"),
     [
         ({"methods": [REMOVAL, REMOVAL]}, "two methods have the same label"),
+        ({"methods": [{**REMOVAL, "variant_of": "other"}]}, "'removal' is a variant of 'other'"),
+        ({"methods": [{**REMOVAL, "variant_of": "removal"}]}, "no method above it"),
+        ({"methods": [{**REMOVAL, "subtracted_share": 0.0}]}, r"methods\.0\.subtracted_share:"),
         ({"images": [IMAGES, IMAGES]}, "two images have the same name"),
         ({"snapshots": [200]}, "a snapshot lies behind the end of a run"),
         ({"sites": 1}, "at least 2 sites"),

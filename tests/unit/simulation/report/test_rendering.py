@@ -9,6 +9,7 @@ from rich.console import Console
 
 from letheon.errors import BadConfig
 from letheon.simulation.report.__main__ import main
+from letheon.simulation.report.ablations import bases_of, with_bases
 from letheon.simulation.report.page import PICTURES, render_page
 from letheon.simulation.report.rendering import differing, read_studies, write
 from letheon.simulation.report.stages import Stage, load_stages, not_run
@@ -103,6 +104,21 @@ def test_the_page_shows_floor_ablation_failures_and_wrong_passes(tmp_path):
     assert "*floor: retrained again*" in page
     assert "| removal_guard | removal |" in page
     assert "| leave | 0 | backdoor, disclosed, at +60 +88.0" in page
+
+
+def test_only_what_the_file_of_a_study_calls_a_variant_is_one(tmp_path):
+    study = tmp_path / "core.toml"
+    study.write_text(
+        'name = "core"\nseeds = [0]\n[[images]]\nname = "pneumonia"\nfile = "x.npz"\n'
+        '[[methods]]\nlabel = "afu_ic"\nmethod = "afu_ic"\n'
+        '[[methods]]\nlabel = "quick"\nmethod = "afu_ic"\nvariant_of = "afu_ic"\n'
+        '[[methods]]\nlabel = "unrun"\nmethod = "afu_ic"\nvariant_of = "afu_ic"\n'
+    )
+    runs = {"afu_ic": method(), "afu_ic_rebased": method(), "quick": method()}
+    units = with_bases(parsed(unit(runs=runs)), study)
+    assert bases_of(units) == {"quick": "afu_ic"}
+    assert "| quick | afu_ic |" in render_page({"core": units}, tmp_path)
+    assert bases_of(with_bases(parsed(unit(runs=runs)), tmp_path / "none.toml")) == {}
 
 
 def test_a_stage_without_results_is_listed_with_its_reason(tmp_path):
