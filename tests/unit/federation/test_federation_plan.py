@@ -153,7 +153,7 @@ def test_a_wrong_plan_is_refused_with_the_key_and_what_is_valid(
 
 
 def test_an_unknown_strategy_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UnknownPlugin, match="fedasync, fedbuff"):
+    with pytest.raises(UnknownPlugin, match="fedasync, fedavg, fedbuff"):
         loaded(tmp_path, SHORT + "strategy = { plugin = 'median' }")
 
 
