@@ -86,6 +86,7 @@ bench-straggler: $(BIN)/python ## an erasure beside a 10x straggler, asynchronou
 	@$(ROOM) python benchmarks/straggler.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS))
 
 STUDY ?= $(if $(QUICK),quick)
+IMAGES := $(or $(DATA),$(LETHEON_DATA),$(wildcard ../shared/data))
 STUDIES = $(or $(STUDY),$(shell awk -F'"' '/^study = / {print $$2}' benchmarks/studies/stages.toml))
 
 .PHONY: bench-unlearning
@@ -93,11 +94,11 @@ bench-unlearning: $(BIN)/python ## every study of benchmarks/studies/stages.toml
 	@failed=; for study in $(STUDIES); do \
 	  [ -f benchmarks/studies/$$study.toml ] || { echo "$$study: no such study yet, passed over"; continue; }; \
 	  letheon simulate --config benchmarks/studies/$$study.toml --out out/studies/$$study$(if $(filter %.npz,$(DATA)),-$(basename $(notdir $(DATA)))) \
-	    $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) \
+	    $(if $(IMAGES),--data $(IMAGES)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) \
 	    $(if $(KEEP),--keep benchmarks/results/unlearning/$$study) || failed="$$failed $$study"; \
 	done; \
 	if [ -z "$(STUDY)$(filter %.npz,$(DATA))" ]; then for experiment in shadows statistics_leak; do \
-	  $(ROOM) python -m letheon.simulation.$$experiment $(if $(DATA),--data $(DATA)) || failed="$$failed $$experiment"; \
+	  $(ROOM) python -m letheon.simulation.$$experiment $(if $(IMAGES),--data $(IMAGES)) || failed="$$failed $$experiment"; \
 	done; fi; \
 	[ -z "$$failed" ] || { echo "not finished:$$failed"; exit 1; }
 
