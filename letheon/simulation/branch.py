@@ -11,8 +11,9 @@ from letheon import registry
 from letheon.federation.guard import directions, guard_delta
 from letheon.federation.parameters import Vector
 from letheon.simulation.central import Alter, Rules
-from letheon.simulation.conduct import Erasure, conduct
+from letheon.simulation.conduct import conduct
 from letheon.simulation.config import Kind, MethodConfig, StudyConfig
+from letheon.simulation.erasure import Erasure
 from letheon.simulation.federation import Federation
 from letheon.simulation.measure import Look
 from letheon.simulation.running import train_and_erase

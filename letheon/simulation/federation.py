@@ -45,6 +45,7 @@ class Counts:
 
     merged: dict[str, int] = field(default_factory=dict)  # accepted deltas by site
     superseded: int = 0  # tasks in flight when an epoch began
+    excluded: int = 0  # tasks of a site in flight when it left records out
     fenced: int = 0
     dropped: int = 0  # drop-outs
     stalled: int = 0  # tasks thrown away because all sites were halted
@@ -153,6 +154,22 @@ class Federation:
                 self.counts.superseded += task.begins <= self.now
                 self._dispatch(task.site, delay=NOTICE_S)
         self._end_round_if_due()
+
+    def exclude(self, site: str, trainer: Trainer) -> None:
+        """The site leaves records out: from here on it trains as `trainer` does.
+
+        Its tasks in flight, and what waits of it to be merged, were made with the records and are
+        dropped, wherever the site is: it is the site itself that asks. It begins again at once.
+        """
+        self.setting = replace(self.setting, trainer=trainer)
+        self.central.void(site, self.now)
+        # One that drops out delivers nothing, and stays away as long as it was going to.
+        kept = [entry for entry in self.agenda if entry[2].site != site or entry[2].lost]
+        dropped = len(self.agenda) - len(kept)
+        self.agenda = sorted(kept)
+        self.counts.excluded += dropped
+        for _ in range(dropped):
+            self._dispatch(site)
 
     def synchronise(self) -> None:
         """Rounds with a barrier from here on; nobody works until `resume`."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from letheon.errors import InternalFault
-from letheon.simulation.conduct import At, Conductor, Wait
+from letheon.simulation.erasure import At, Conductor, LaterRemoval, Wait
 from letheon.simulation.federation import Federation
 
 Watch = Callable[[Federation], None]
@@ -60,6 +60,8 @@ def _wake(federation: Federation, waits: list[tuple[Conductor, Wait]]) -> bool:
 def _over(wait: Wait, federation: Federation) -> bool:
     if isinstance(wait, At):
         return wait.seconds <= federation.now
+    if isinstance(wait, LaterRemoval):
+        return federation.central.epoch > wait.epoch
     return federation.central.version >= wait.version
 
 

@@ -8,7 +8,8 @@ import pytest
 from simulation_builders import FEDBUFF, a_central, a_federation, a_vector, advance
 
 from letheon.errors import InternalFault
-from letheon.simulation.conduct import Erasure, conduct
+from letheon.simulation.conduct import conduct
+from letheon.simulation.erasure import Erasure
 from letheon.simulation.running import train, train_and_erase
 from letheon.simulation.virtual_time import Partition
 from letheon.simulation.workbench import TARGET_STEP_S, Made
