@@ -36,6 +36,7 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 
 TRAINING = "training"  # the branch that all others begin at
 RETRAININGS = ("retrain", "retrain_again")  # the references
+_LATER = ("second_request_after", "partition")
 
 
 class _Section(BaseModel):
@@ -78,6 +79,20 @@ class PlantingConfig(_Section):
     def _leave_room(self) -> PlantingConfig:
         if self.disclosed + self.undisclosed > 1:
             raise ValueError("disclosed and undisclosed together are at most 1")
+        return self
+
+
+class PartitionConfig(_Section):
+    """Retained sites that are cut off around the request. Virtual seconds from the request."""
+
+    start: float = -10.0
+    end: float = Field(default=30.0, gt=0)
+    sites: Count = 2  # of the retained ones, drawn by the seed
+
+    @model_validator(mode="after")
+    def _last(self) -> PartitionConfig:
+        if self.start >= self.end:
+            raise ValueError("a partition ends after its start")
         return self
 
 
@@ -131,6 +146,9 @@ class StudyConfig(_Section):
     times: TimesConfig = TimesConfig()
     planting: PlantingConfig = PlantingConfig()
     measured_on: Literal["test", "validation"] = "test"  # validation: to choose settings with
+    # Virtual seconds until another site is erased by the same method; none: no other.
+    second_request_after: float | None = Field(default=None, ge=0)
+    partition: PartitionConfig | None = None
 
     @model_validator(mode="after")
     def _fit_together(self) -> StudyConfig:
@@ -145,9 +163,15 @@ class StudyConfig(_Section):
             raise ValueError("a snapshot lies behind the end of a run (after)")
         if not self.moments("honest"):
             raise ValueError("the first snapshot lies behind the end of a run (after_honest)")
-        if self.sites < 2:
-            raise ValueError("a federation to erase from has at least 2 sites")
+        self._leave_sites()
         return self
+
+    def _leave_sites(self) -> None:
+        leaving = 1 if self.second_request_after is None else 2
+        if self.sites <= leaving:
+            raise ValueError(f"a federation to erase from has at least {leaving + 1} sites")
+        if self.partition is not None and self.partition.sites >= self.sites - leaving:
+            raise ValueError("a partition leaves at least one of the retained sites (partition)")
 
     def window(self, kind: Kind) -> int:
         """Retained deltas from the request on."""
@@ -161,6 +185,8 @@ class StudyConfig(_Section):
         """SHA-256, hex, of what decides the numbers of one unit, its methods left aside."""
         told = self.model_dump(mode="json", exclude={"seeds", "images", "methods", "kinds", "name"})
         told["images"] = images.model_dump(mode="json")
+        # A key that came later and is not used leaves the digests of before as they were.
+        told = {key: value for key, value in told.items() if key not in _LATER or value is not None}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

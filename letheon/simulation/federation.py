@@ -8,7 +8,7 @@ sites train from one head and wait for the slowest.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -109,9 +109,9 @@ class Federation:
         """The sites that may contribute."""
         return tuple(site for site in self.setting.sites if site not in self.central.fenced)
 
-    def accepted(self, *, without: str | None = None) -> int:
-        """Deltas accepted so far, of all sites but one."""
-        return sum(count for site, count in self.counts.merged.items() if site != without)
+    def accepted(self, *, without: Set[str] = frozenset()) -> int:
+        """Deltas accepted so far, of all sites but some."""
+        return sum(count for site, count in self.counts.merged.items() if site not in without)
 
     def next_event(self) -> float | None:
         """When the next task ends; None if nobody works."""
@@ -181,6 +181,13 @@ class Federation:
         """The halt ends; a round begins."""
         self.halted = False
         self._begin_round()
+
+    def cut(self, partition: Partition) -> None:
+        """A partition from now on, or later: what would arrive during it arrives at its end."""
+        self.setting = replace(self.setting, partition=partition)
+        waiting, self.agenda = sorted(self.agenda), []
+        for _, _, task in waiting:
+            self._push(replace(task, ends=partition.arrival(task.site, task.ends)))
 
     def arrival(self, site: str, at: float) -> float:
         """When something that passes between the site and the coordinator then gets through."""

@@ -24,6 +24,13 @@ def train(federation: Federation, until: Callable[[Federation], bool], watch: Wa
         watch(federation)
 
 
+def wait_until(federation: Federation, seconds: float) -> None:
+    """Trains until that virtual second, to the second."""
+    while (event := federation.next_event()) is not None and event <= seconds:
+        federation.step()
+    federation.now = seconds
+
+
 def train_and_erase(
     federation: Federation,
     conductors: Sequence[Conductor],

@@ -26,11 +26,11 @@ from letheon.simulation.federation import Federation, Setting
 from letheon.simulation.hospitals import Hospitals, Planting, deal
 from letheon.simulation.images import find_file, load_images
 from letheon.simulation.measure import Lens, Look
-from letheon.simulation.running import train
+from letheon.simulation.running import train, wait_until
 from letheon.simulation.saved_state import load_state, save_state
 from letheon.simulation.sites import Network, SiteRecords, TorchTrainer
 from letheon.simulation.units import FORMAT, Unit, state_folder
-from letheon.simulation.virtual_time import TrainingTimes, derived_seed
+from letheon.simulation.virtual_time import Partition, TrainingTimes, derived_seed
 from letheon.simulation.workbench import Workbench
 
 Report = Callable[[str], None]
@@ -74,11 +74,11 @@ class UnitRun:
         methods = [m.label for m in self._study.methods if self._unit.kind in m.kinds]
         return [label for label in (*RETRAININGS, *methods) if label not in self.result["runs"]]
 
-    def workbench(self) -> Workbench:
-        """What methods work with."""
+    def workbench(self, site: str | None = None) -> Workbench:
+        """What methods work with to erase a site; the target unless told otherwise."""
         return Workbench(
             self.network,
-            erased=self.hospitals.sites[self.hospitals.target].train,
+            erased=self.hospitals.sites[site or self.hospitals.target].train,
             calibration=self.hospitals.calibration,
             audit=self.hospitals.audit,
             disclosed=self.hospitals.planted.disclosed,
@@ -104,12 +104,13 @@ class UnitRun:
 
     def _times(self, drawn: int) -> TrainingTimes:
         told, hospitals = self._study.times, self.hospitals
+        others = tuple(site for site in hospitals.sites if site != hospitals.target)
         order = np.random.default_rng(derived_seed(self._unit.seed, "paces")).permutation(
-            len(hospitals.retained())
+            len(others)
         )
         paces = {
             site: told.others[place % len(told.others)]
-            for site, place in zip(hospitals.retained(), order, strict=True)
+            for site, place in zip(others, order, strict=True)
         }
         return TrainingTimes(
             paces={**paces, hospitals.target: told.target},
@@ -132,6 +133,8 @@ class UnitRun:
             planting=planted,
             seed=self._unit.seed,
         )
+        if study.second_request_after is not None:
+            hospitals = hospitals.with_second(self._unit.seed)
         if study.measured_on == "test":
             return hospitals
         return replace(hospitals, sites={n: _on_validation(h) for n, h in hospitals.sites.items()})
@@ -144,7 +147,9 @@ class UnitRun:
             ):
                 return kept
         hospitals = self.hospitals
+        second = {} if hospitals.second is None else {"second": hospitals.second}
         return {
+            **second,
             "format": FORMAT,
             "study": self._study.name,
             "settings": self._study.digest(self._unit.images),
@@ -163,24 +168,48 @@ class UnitRun:
     def _trained_before(self, report: Report) -> Federation:
         path = self._state / "before.npz"
         if path.is_file() and "before" in self.result:
-            return load_state(path, self.setting(), self.rules())
+            return self._restored(path)
         report(TRAINING)
         before = self._unit.images.before or self._study.before
         initial = self.network.initial(derived_seed(self._unit.seed, "initial"))
         federation = Federation.begin(self.setting(), Central.begin(self.rules(), initial))
         train(federation, lambda f: f.accepted() >= before, lambda _: None)
+        self._wait_cut_off(federation)
         save_state(path, federation)
         target = self.hospitals.target
         look = self.lens.look(federation.central.head, accepted=0, seconds=0.0, version=-1)
         self.result["before"] = {
             "look": look.to_json(),
             "seconds": round(federation.now, 3),
-            "retained": federation.accepted(without=target),
+            "retained": federation.accepted(without=self.hospitals.erased),
             "targets": federation.counts.merged.get(target, 0),
         }
         self._write()
         # Read back: a unit taken up again must go on from the same bits.
-        return load_state(path, self.setting(), self.rules())
+        return self._restored(path)
+
+    def _restored(self, path: Path) -> Federation:
+        federation = load_state(path, self.setting(), self.rules())
+        partition = self._partition(federation.now)
+        federation.setting = replace(federation.setting, partition=partition)
+        return federation
+
+    def _wait_cut_off(self, federation: Federation) -> None:
+        """From the beginning of the partition to the request."""
+        told = self._study.partition
+        request = federation.now - (0.0 if told is None else min(0.0, told.start))
+        partition = self._partition(request)
+        if partition is not None:
+            federation.cut(partition)
+            wait_until(federation, request)
+
+    def _partition(self, request: float) -> Partition | None:
+        told, retained = self._study.partition, self.hospitals.retained()
+        if told is None:
+            return None
+        order = np.random.default_rng(derived_seed(self._unit.seed, "partition"))
+        cut = order.permutation(np.array(retained))[: told.sites]
+        return Partition(frozenset(map(str, cut)), request + told.start, request + told.end)
 
     def _retrain(self, label: str, before: Federation) -> None:
         """Asynchronous, the same budget of retained deltas, without the target from the start."""
@@ -190,7 +219,7 @@ class UnitRun:
         )
         setting = self.setting(without_target=True, seed=other)
         federation = Federation.begin(setting, Central.begin(self.rules(), initial))
-        offset = before.accepted(without=self.hospitals.target)
+        offset = before.accepted(without=self.hospitals.erased)
         study, kind = self._study, self._unit.kind
         due = {offset + count: count for count in study.moments(kind)}
         looks: list[Look] = []
