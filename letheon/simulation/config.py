@@ -30,13 +30,14 @@ from letheon.imaging.records import Records
 from letheon.simulation.images import ImagesConfig
 from letheon.simulation.virtual_time import Distribution
 
-Kind = Literal["backdoored", "honest"]
+Kind = Literal["backdoored", "honest", "canary"]
+PatientMethod = Literal["stop_using", "patient_swap", "readmission"]
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 TRAINING = "training"  # the branch that all others begin at
 RETRAININGS = ("retrain", "retrain_again")  # the references
-_LATER = ("second_request_after", "partition")
+_LATER = ("second_request_after", "partition", "patients")
 
 
 class _Section(BaseModel):
@@ -96,6 +97,16 @@ class PartitionConfig(_Section):
         return self
 
 
+class PatientsConfig(_Section):
+    """Subjects at a site that stays, each erased alone from the same stored state."""
+
+    count: Count = 20  # subjects of a unit, at most
+    most_share: float = Field(default=0.3, gt=0, lt=1)  # of the target's records, all together
+    methods: tuple[PatientMethod, ...] = ("stop_using", "patient_swap", "readmission")
+    window: Count = 45  # accepted deltas of all sites from the request on
+    recompute_speed: float = Field(default=1.0, gt=0)  # 1: past trainings last as long as they did
+
+
 class PlanConfig(_Section):
     """The plan of the simulated federation; image and classes come from the data."""
 
@@ -149,6 +160,7 @@ class StudyConfig(_Section):
     # Virtual seconds until another site is erased by the same method; none: no other.
     second_request_after: float | None = Field(default=None, ge=0)
     partition: PartitionConfig | None = None
+    patients: PatientsConfig | None = None  # a study of subjects at a site that stays, instead
 
     @model_validator(mode="after")
     def _fit_together(self) -> StudyConfig:
@@ -164,7 +176,18 @@ class StudyConfig(_Section):
         if not self.moments("honest"):
             raise ValueError("the first snapshot lies behind the end of a run (after_honest)")
         self._leave_sites()
+        self._fit_patients()
         return self
+
+    def _fit_patients(self) -> None:
+        if self.patients is None and "canary" in self.kinds:
+            raise ValueError("the kind canary is one of a study of [patients]")
+        if self.patients is not None and "backdoored" in self.kinds:
+            raise ValueError("a study of [patients] has the kinds canary and honest")
+        if self.patients is not None and (self.methods or self.second_request_after is not None):
+            raise ValueError(
+                "a study of [patients] has its methods there, and one request at a time"
+            )
 
     def _leave_sites(self) -> None:
         leaving = 1 if self.second_request_after is None else 2

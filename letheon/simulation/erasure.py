@@ -46,6 +46,7 @@ class Reduced:
 
     trainer: Trainer  # of all sites; this one's records are the reduced ones
     recompute: Recompute  # a past delta of the site, on the reduced records
+    speed: float = 1.0  # of that; 1: a past training lasts as long as it did
 
 
 @dataclass

@@ -128,7 +128,8 @@ def _swap(
     base, version = np.array(central.head), central.version
     tasks = trainings_of(central, site)
     change = swapped(central, site, erasure.reduced.recompute, seed=setting.seed)
-    yield At(federation.now + sum(setting.times.seconds(site, task) for task in tasks))
+    seconds = sum(setting.times.seconds(site, task) for task in tasks) / erasure.reduced.speed
+    yield At(federation.now + seconds)
     erasure.check_epoch(central)
     erasure.uploads[step.request_id] = (base, change, version)
     return TargetAnswered(

@@ -29,7 +29,7 @@ from letheon.simulation.measure import Lens, Look
 from letheon.simulation.running import train, wait_until
 from letheon.simulation.saved_state import load_state, save_state
 from letheon.simulation.sites import Network, SiteRecords, TorchTrainer
-from letheon.simulation.units import FORMAT, Unit, state_folder
+from letheon.simulation.units import Unit, format_of, state_folder
 from letheon.simulation.virtual_time import Partition, TrainingTimes, derived_seed
 from letheon.simulation.workbench import Workbench
 
@@ -142,15 +142,14 @@ class UnitRun:
     def _begun(self) -> dict[str, Any]:
         if self._file.is_file():
             kept: dict[str, Any] = json.loads(self._file.read_text())
-            if kept.get("format") == FORMAT and kept.get("settings") == self._study.digest(
-                self._unit.images
-            ):
+            made_with = format_of(self._study), self._study.digest(self._unit.images)
+            if (kept.get("format"), kept.get("settings")) == made_with:
                 return kept
         hospitals = self.hospitals
         second = {} if hospitals.second is None else {"second": hospitals.second}
         return {
             **second,
-            "format": FORMAT,
+            "format": format_of(self._study),
             "study": self._study.name,
             "settings": self._study.digest(self._unit.images),
             "images": self._unit.images.name,

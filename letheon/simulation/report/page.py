@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from letheon.simulation.report import sections
 from letheon.simulation.report.markdown import bullets, spread
+from letheon.simulation.report.patients import PatientUnit, section
 from letheon.simulation.report.stages import load_stages, not_run
 from letheon.simulation.report.summary import Group, Summary, summarise_units, units_in
 from letheon.simulation.report.unit_file import UnitFile
@@ -48,13 +50,18 @@ retrained without the target, from their own start, with the same budget of the 
 """
 
 
-def render_page(studies: Mapping[str, Sequence[UnitFile]], configurations: Path) -> str:
+def render_page(
+    studies: Mapping[str, Sequence[UnitFile]],
+    configurations: Path,
+    patients: Mapping[str, Sequence[PatientUnit]] = MappingProxyType({}),
+) -> str:
     """`docs/results.md`. `configurations` holds `<study>.toml` and `stages.toml`."""
     parts = [_INTRODUCTION]
-    if not any(studies.values()):
+    if not any(studies.values()) and not any(patients.values()):
         parts.append("No results have been committed yet.\n")
     parts += [_study(name, units) for name, units in sorted(studies.items()) if units]
-    parts.append(_not_run(studies, configurations))
+    parts += [section(name, units) for name, units in sorted(patients.items()) if units]
+    parts.append(_not_run(studies, patients, configurations))
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -118,11 +125,16 @@ def _not_shown(summary: Summary) -> str:
     return f"### What could not be shown\n\n{bullets(told) or 'Every control fired.'}"
 
 
-def _not_run(studies: Mapping[str, Sequence[UnitFile]], configurations: Path) -> str:
+def _not_run(
+    studies: Mapping[str, Sequence[UnitFile]],
+    patients: Mapping[str, Sequence[PatientUnit]],
+    configurations: Path,
+) -> str:
     told: list[str] = []
     stages = load_stages(configurations / "stages.toml")
     for stage in stages:
-        units = studies.get(stage.study, ())
+        units: list[UnitFile | PatientUnit] = [*studies.get(stage.study, ())]
+        units += patients.get(stage.study, ())
         told += not_run(stage, units, configurations / f"{stage.study}.toml")
     if not stages:
         return "## What was not run\n\nNo stages are declared.\n"

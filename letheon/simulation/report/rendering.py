@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from letheon.simulation.report.page import PICTURES, picture, render_page
+from letheon.simulation.report.patients import read_patients
 from letheon.simulation.report.plots import draw_curves, draw_latency, draw_residue
 from letheon.simulation.report.summary import summarise_units, units_in
 from letheon.simulation.report.unit_file import UnitFile, read_units
@@ -22,7 +23,9 @@ def read_studies(results: Path) -> dict[str, list[UnitFile]]:
 def render(results: Path, configurations: Path) -> dict[str, bytes]:
     """Every file, by its path below the folder of documents. Needs matplotlib and scipy."""
     studies = read_studies(results)
-    files = {PAGE: render_page(studies, configurations).encode()}
+    folders = sorted(path for path in results.glob("*") if path.is_dir())
+    patients = {folder.name: read_patients(folder) for folder in folders}
+    files = {PAGE: render_page(studies, configurations, patients).encode()}
     for study, units in sorted(studies.items()):
         files |= _pictures(study, units)
     return files
