@@ -26,11 +26,12 @@ from letheon.simulation.federation import Federation, Setting
 from letheon.simulation.hospitals import Hospitals, Planting, deal
 from letheon.simulation.images import find_file, load_images
 from letheon.simulation.measure import Lens, Look
-from letheon.simulation.running import train, wait_until
+from letheon.simulation.running import train
 from letheon.simulation.saved_state import load_state, save_state
 from letheon.simulation.sites import Network, SiteRecords, TorchTrainer
+from letheon.simulation.timing import partition_of, times_of, wait_cut_off
 from letheon.simulation.units import Unit, format_of, state_folder
-from letheon.simulation.virtual_time import Partition, TrainingTimes, derived_seed
+from letheon.simulation.virtual_time import derived_seed
 from letheon.simulation.workbench import Workbench
 
 Report = Callable[[str], None]
@@ -98,27 +99,8 @@ class UnitRun:
         return Setting(
             sites=sites,
             trainer=TorchTrainer(self.network, records),
-            times=self._times(drawn),
+            times=times_of(self._study.times, hospitals, self._unit.seed, drawn),
             seed=derived_seed(drawn, "federation"),
-        )
-
-    def _times(self, drawn: int) -> TrainingTimes:
-        told, hospitals = self._study.times, self.hospitals
-        others = tuple(site for site in hospitals.sites if site != hospitals.target)
-        order = np.random.default_rng(derived_seed(self._unit.seed, "paces")).permutation(
-            len(others)
-        )
-        paces = {
-            site: told.others[place % len(told.others)]
-            for site, place in zip(others, order, strict=True)
-        }
-        return TrainingTimes(
-            paces={**paces, hospitals.target: told.target},
-            seed=derived_seed(drawn, "times"),
-            distribution=told.distribution,
-            spread=told.spread,
-            shape=told.shape,
-            drop_out=told.drop_out,
         )
 
     def _dealt(self, records: Any, natural: tuple[str, ...] | None) -> Hospitals:  # noqa: ANN401
@@ -173,7 +155,7 @@ class UnitRun:
         initial = self.network.initial(derived_seed(self._unit.seed, "initial"))
         federation = Federation.begin(self.setting(), Central.begin(self.rules(), initial))
         train(federation, lambda f: f.accepted() >= before, lambda _: None)
-        self._wait_cut_off(federation)
+        wait_cut_off(federation, self._study, self.hospitals, self._unit.seed)
         save_state(path, federation)
         target = self.hospitals.target
         look = self.lens.look(federation.central.head, accepted=0, seconds=0.0, version=-1)
@@ -189,26 +171,9 @@ class UnitRun:
 
     def _restored(self, path: Path) -> Federation:
         federation = load_state(path, self.setting(), self.rules())
-        partition = self._partition(federation.now)
+        partition = partition_of(self._study, self.hospitals, self._unit.seed, federation.now)
         federation.setting = replace(federation.setting, partition=partition)
         return federation
-
-    def _wait_cut_off(self, federation: Federation) -> None:
-        """From the beginning of the partition to the request."""
-        told = self._study.partition
-        request = federation.now - (0.0 if told is None else min(0.0, told.start))
-        partition = self._partition(request)
-        if partition is not None:
-            federation.cut(partition)
-            wait_until(federation, request)
-
-    def _partition(self, request: float) -> Partition | None:
-        told, retained = self._study.partition, self.hospitals.retained()
-        if told is None:
-            return None
-        order = np.random.default_rng(derived_seed(self._unit.seed, "partition"))
-        cut = order.permutation(np.array(retained))[: told.sites]
-        return Partition(frozenset(map(str, cut)), request + told.start, request + told.end)
 
     def _retrain(self, label: str, before: Federation) -> None:
         """Asynchronous, the same budget of retained deltas, without the target from the start."""

@@ -60,6 +60,9 @@ class SmallBench:
     def recombine(self, head: Any, parts: Any, parameters: Any, *, seed: int) -> Recombined:
         return Recombined({site: part / 2 for site, part in parts}, self.server_steps, {})
 
+    def initial(self, seed: int) -> Any:
+        return a_vector(seed % 1000)
+
     def largest_scale(self, head: Any, patch: Any, scales: Any, allowed_drop: float) -> Any:
         return max((scale for scale in scales if scale <= self.room), default=None)
 
@@ -75,9 +78,8 @@ def carry_out(
     until: float = 20.0,
     begin: float = 6.0,
 ) -> None:
-    """Each erasure so many seconds after `begin`."""
+    """Each erasure so many seconds after the newest event up to `begin`."""
     advance(federation, begin)
-    federation.now = begin
     train_and_erase(
         federation,
         [later(after, conduct(one, federation, 1), federation) for after, one in erasures],
