@@ -26,8 +26,8 @@ resample subjects. Canary subjects have only wrong labels; honest ones are as th
 statistic hardly sees them. *Retrained* is one retraining of the whole federation without all of the
 subjects of the unit, its *floor* the same with other seeds; methods leave out one subject each.
 Forgotten: within 0.05 of retraining and inside its interval, if the model before could be told from
-retraining (else *inconclusive*). Where `stop_using` meets that bar as well, the subjects were too few or
-too little memorised for it to say anything of the others. A subject whose patch was refused (*gave
+retraining (else *inconclusive*). Where `stop_using` meets that bar as well, the subjects were too
+few or too little memorised for it to say anything of the others. A subject whose patch was refused (*gave
 up*) is counted as it then is. Accuracy: at most 0.5 points below retraining.
 """
 
