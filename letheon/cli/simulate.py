@@ -31,6 +31,7 @@ from letheon.simulation.folder import claim_folder, keep_finished
 from letheon.simulation.images import ImagesConfig
 from letheon.simulation.on_ray import run_units_on_ray
 from letheon.simulation.pool import run_units
+from letheon.simulation.report.patients import read_patients, section
 from letheon.simulation.task import Event, Task
 from letheon.simulation.units import Unit, branches_of, done_of, units_of
 
@@ -175,7 +176,9 @@ def _events(order: _Order) -> Generator[Event, None, None]:
 def _print_end(order: _Order, failed: dict[str, str]) -> None:
     if order.keep is not None:
         keep_finished(order.study, order.units, order.out, order.keep)
-    report = _Report.of(order.out)
+    report = None if order.study.patients else _Report.of(order.out)
+    if order.study.patients and order.output is not Format.JSON:
+        console().print(section(order.study.name, read_patients(order.out)), markup=False)
     if order.output is Format.JSON:
         told = None if report is None else report.summary.to_json()
         print_document(_document(order, failed, told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from letheon import registry
 from letheon.federation.guard import directions, guard_delta
 from letheon.federation.parameters import Vector
 from letheon.simulation.central import Alter, Rules
-from letheon.simulation.conduct import Erasure, conduct
+from letheon.simulation.conduct import conduct, later
 from letheon.simulation.config import Kind, MethodConfig, StudyConfig
+from letheon.simulation.erasure import Erasure
 from letheon.simulation.federation import Federation
 from letheon.simulation.measure import Look
 from letheon.simulation.running import train_and_erase
@@ -46,26 +48,35 @@ def run_branch(
 ) -> Branch:
     """Erases the target by the method and trains on. The federation `before` stays as it is."""
     federation = _resumed(before, method)
-    target = unit.hospitals.target
-    erasure = Erasure(
-        name="study",
-        site=target,
-        method=registry.build(registry.UNLEARNING, method.method, method.arguments),
-        workbench=unit.workbench(),
-        calibrate=method.calibrate,
-        overwrites=method.overwrites,
-        subtracted_share=method.subtracted_share,
-    )
+    target, second = unit.hospitals.target, unit.hospitals.second
+    erasures = [_erasure(unit, method, "study", target)]
+    conductors = [conduct(erasures[0], federation, seed)]
+    if second is not None:
+        erasures.append(_erasure(unit, method, "second", second))
+        after = study.second_request_after or 0.0
+        conductors.append(later(after, conduct(erasures[1], federation, seed), federation))
     if method.guard is not None:
         federation.alter = _guard(federation, target, method)
-    watcher = _Watcher(unit, federation, erasure, study, kind, seed)
+    watcher = _Watcher(unit, federation, erasures, study, kind, seed)
     train_and_erase(
         federation,
-        [conduct(erasure, federation, seed)],
+        conductors,
         lambda now: watcher.accepted(now) >= study.window(kind),
         watcher.watch,
     )
     return watcher.finished(federation)
+
+
+def _erasure(unit: UnitRun, method: MethodConfig, name: str, site: str) -> Erasure:
+    return Erasure(
+        name=name,
+        site=site,
+        method=registry.build(registry.UNLEARNING, method.method, method.arguments),
+        workbench=unit.workbench(site),
+        calibrate=method.calibrate,
+        overwrites=method.overwrites,
+        subtracted_share=method.subtracted_share,
+    )
 
 
 def _resumed(before: Federation, method: MethodConfig) -> Federation:
@@ -98,29 +109,29 @@ class _Watcher:
         self,
         unit: UnitRun,
         federation: Federation,
-        erasure: Erasure,
+        erasures: Sequence[Erasure],
         study: StudyConfig,
         kind: Kind,
         seed: int,
     ) -> None:
-        self._unit, self._erasure, self._study, self._kind = unit, erasure, study, kind
-        self._site, self._began = erasure.site, federation.now
-        self._offset = federation.accepted(without=self._site)
+        self._unit, self._erasures, self._study, self._kind = unit, erasures, study, kind
+        self._began = federation.now
+        self._offset = federation.accepted(without=unit.hospitals.erased)
         self._branch = Branch()
         self._gate = SimulatedGate(
             unit.network, unit.hospitals, unit.plan.gate, np.array(federation.central.head), seed
         )
-        self._passed = False
+        self._passed_in: int | None = None  # the epoch
         self._seen = -1
 
     def accepted(self, federation: Federation) -> int:
         """Retained deltas since the request."""
-        return federation.accepted(without=self._site) - self._offset
+        return federation.accepted(without=self._unit.hospitals.erased) - self._offset
 
     def watch(self, federation: Federation) -> None:
         """After every event."""
         accepted = self.accepted(federation)
-        if self._erasure.removed_at is None or accepted == self._seen:
+        if self._erasures[0].removed_at is None or accepted == self._seen:
             return
         first, self._seen = self._seen < 0, accepted
         for moment in self._study.moments(self._kind):
@@ -134,23 +145,27 @@ class _Watcher:
 
     def finished(self, federation: Federation) -> Branch:
         """What was seen."""
-        erasure, counts = self._erasure, federation.counts
+        counts = federation.counts
         self._branch.moments = {
-            "removed": self._since(erasure.removed_at),
-            "landed": self._since(erasure.landed_at),
-            "finished": self._since(erasure.finished_at),
-            "end": self._since(federation.now),
+            "removed": self._since([one.removed_at for one in self._erasures]),
+            "landed": self._since([one.landed_at for one in self._erasures]),
+            "finished": self._since([one.finished_at for one in self._erasures]),
+            "end": self._since([federation.now]),
         }
         self._branch.counts = {
             "superseded": counts.superseded,
             "stalled": counts.stalled,
             "overwritten": counts.overwritten,
         }
-        self._branch.failed = erasure.failed
+        if len(self._erasures) > 1:
+            self._branch.counts["restarts"] = sum(one.restarts for one in self._erasures)
+        self._branch.failed = "; ".join(one.failed for one in self._erasures if one.failed)
         return self._branch
 
-    def _since(self, moment: float | None) -> float | None:
-        return None if moment is None else round(moment - self._began, 3)
+    def _since(self, moments: Sequence[float | None]) -> float | None:
+        """Of the last of them; None as long as one is to come."""
+        past = [moment for moment in moments if moment is not None]
+        return round(max(past) - self._began, 3) if len(past) == len(moments) else None
 
     def _look(self, federation: Federation, accepted: int) -> None:
         self._branch.looks.append(
@@ -166,13 +181,22 @@ class _Watcher:
         """As the calibrator: every so many deltas once the method is through, until it passes."""
         settings, attempts = self._unit.plan.gate, self._branch.attempts
         last = attempts[-1].accepted if attempts else 0
-        through = self._erasure.finished_at is not None and not self._erasure.failed
-        if self._passed or not through or len(attempts) >= settings.max_attempts:
+        central = federation.central
+        filed = [one for one in self._erasures if one.site in central.fenced]
+        through = all(one.finished_at is not None and not one.failed for one in filed)
+        if (
+            self._passed_in == central.epoch
+            or not through
+            or len(attempts) >= settings.max_attempts
+        ):
             return
         if accepted < last + settings.every:
             return
-        judgement = self._gate.judge(np.array(federation.central.head), self._erasure.method.offer)
-        self._passed = judgement.verdict is Verdict.PASS
+        judgement = self._gate.judge(np.array(central.head), filed[0].method.offer)
+        if judgement.verdict is Verdict.PASS:
+            self._passed_in = central.epoch
+            for one in filed:
+                one.passed = True
         attempts.append(
             Attempt(
                 accepted=accepted,

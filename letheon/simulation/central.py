@@ -190,6 +190,10 @@ class Central:
     def fence(self, site: str, now: float) -> None:
         """From here on nothing of the site is taken, and what waits of it is voided at once."""
         self.fenced.add(site)
+        self.void(site, now)
+
+    def void(self, site: str, now: float) -> None:
+        """What waits of the site is never merged."""
         own = [row.entry for row in self._waiting() if row.site == site]
         if own:
             self._append(EntryKind.VOID, now, site=site, details={"entries": own})

@@ -45,11 +45,11 @@ def _check_method(method: MethodConfig) -> None:
 
 
 def _check_unit(study: StudyConfig, unit: Unit, out: Path, data: Path | None) -> None:
-    from letheon.simulation.unit import UnitRun
+    from letheon.simulation.patients import run_of
 
     with _named(f"the images {unit.images.name!r}"):
         try:
-            run = UnitRun(study, unit, out, data)
+            run = run_of(study)(unit, out, data)
         except (ValueError, IndexError) as error:
             raise BadData(
                 f"they cannot be dealt to {study.sites} sites, likely too few: {error}"

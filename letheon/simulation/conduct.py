@@ -1,4 +1,4 @@
-"""Carries out an unlearning method's steps in virtual time: what the calibrator does for real.
+"""Takes an erasure from its request to its method's end, in virtual time.
 
 A conductor is a generator that yields what it waits for, so that several erasures run beside each
 other and beside training.
@@ -7,131 +7,129 @@ other and beside training.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import replace
 
 import numpy as np
 
+from letheon.errors import PatchVoid
 from letheon.federation import arithmetic
-from letheon.federation.ledger import EntryKind, read_merges
-from letheon.federation.parameters import Vector
 from letheon.federation.replay import remove_contribution
+from letheon.simulation.erasure import At, Conductor, Erasure, LaterRemoval, Wait
 from letheon.simulation.federation import Federation
-from letheon.simulation.history import retained_parts
+from letheon.simulation.history import parts_by_site
+from letheon.simulation.steps import add_shares, carry_out
 from letheon.simulation.virtual_time import derived_seed
-from letheon.simulation.workbench import SERVER_STEP_S, TARGET_STEP_S, Made, Workbench, capped
-from letheon.unlearning.method import (
-    AskTarget,
-    Calibrate,
-    Case,
-    ComputePatch,
-    DeltasArrived,
-    Finished,
-    GiveUp,
-    LabStepDone,
-    Method,
-    Outcome,
-    Overwrite,
-    PatchAdded,
-    PatchRefused,
-    Preparing,
-    PushPatch,
-    Recombine,
-    Replay,
-    Retrain,
-    Step,
-    Synchronise,
-    TargetAnswered,
-    TargetSilent,
-    WaitForDeltas,
-)
+from letheon.simulation.workbench import SERVER_STEP_S, Recombined
+from letheon.unlearning.method import Case, Finished, GiveUp, Outcome, Preparing, Step
 
 REMOVAL_S = 0.05  # from the request to the removal
 
 
-@dataclass(frozen=True)
-class At:
-    """Until that virtual second."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """Until so many versions exist."""
-
-    version: int
-
-
-Wait: TypeAlias = At | Accepted
-Conductor: TypeAlias = Generator[Wait, None, None]
-
-
-@dataclass
-class Erasure:
-    """One erasure in a simulation, and what became of it."""
-
-    name: str
-    site: str
-    method: Method
-    workbench: Workbench
-    reachable: bool = True  # the target's agent still answers
-    calibrate: bool = False
-    overwrites: bool = False  # as published: no epoch, the target is only fenced
-    subtracted_share: float = 1.0  # below 1: the rest is added back, which no service does
-    removed_at: float | None = None
-    before: Vector | None = None  # the head before the removal [d]
-    landed_at: float | None = None  # of the newest change the method made
-    finished_at: float | None = None
-    failed: str = ""
-    uploads: dict[str, tuple[Vector, Vector, int]] = field(default_factory=dict)
-    facts: list[dict[str, object]] = field(default_factory=list)
-
-
 def conduct(erasure: Erasure, federation: Federation, seed: int) -> Conductor:
-    """From the request to the method's end. The gate is another's affair."""
+    """From the request to the method's end. The gate is another's affair.
+
+    A later removal makes the method start over from the head it left, as in the services: until
+    `erasure.passed`, also after its end, because tests from before that removal are void as well.
+    """
+    case, prepared = yield from _begin(erasure, federation, seed)
+    erasure.removed_at = erasure.landed_at = federation.now
+    while True:
+        try:
+            yield from _run_method(erasure, federation, case, prepared=prepared)
+        except PatchVoid:
+            pass
+        else:
+            if erasure.overwrites or erasure.failed:
+                return
+            yield LaterRemoval(case.epoch)
+            if erasure.passed:
+                return
+        case, prepared = _restarted(erasure, federation, case, seed), False
+
+
+def later(seconds: float, conductor: Conductor, federation: Federation) -> Conductor:
+    """The same erasure, requested so many virtual seconds from now."""
+    yield At(federation.now + seconds)
+    yield from conductor
+
+
+def _begin(
+    erasure: Erasure, federation: Federation, seed: int
+) -> Generator[Wait, None, tuple[Case, bool]]:
+    """The removal, or the exclusion; and whether what the method prepares came with it."""
     central = federation.central
+    if erasure.reduced is not None:
+        federation.exclude(erasure.site, erasure.reduced.trainer)
+        return _case(erasure, federation, seed, version_before=central.version), False
     central.fence(erasure.site, federation.now)
     yield At(federation.now + REMOVAL_S)
     prepared = yield from _prepare(erasure, federation, seed)
-    erasure.before = np.array(central.head)
+    case = _case(erasure, federation, seed, version_before=central.version)
+    if erasure.overwrites:
+        return case, False
     contribution = central.contribution(erasure.site)
-    length = 0.0 if contribution is None else arithmetic.norm(contribution)
-    version_before = central.version
-    if not erasure.overwrites:
-        central.remove(erasure.site, federation.now, subtract=erasure.method.offer.subtracts)
-        if contribution is not None and erasure.subtracted_share < 1.0:
-            kept = np.float32(1.0 - erasure.subtracted_share)
-            central.patch(contribution * kept, federation.now)
-        if prepared is not None:
-            _add_prepared(prepared, erasure, federation)
-        federation.supersede()
-    erasure.removed_at = erasure.landed_at = federation.now
-    case = Case(
+    central.remove(erasure.site, federation.now, subtract=erasure.method.offer.subtracts)
+    if contribution is not None and erasure.subtracted_share < 1.0:
+        kept = np.float32(1.0 - erasure.subtracted_share)
+        central.patch(contribution * kept, federation.now)
+    case = _moved(case, erasure, federation)
+    if prepared is not None:
+        _add_prepared(prepared, erasure, federation)
+    federation.supersede()
+    return _moved(case, erasure, federation), prepared is not None
+
+
+def _case(erasure: Erasure, federation: Federation, seed: int, *, version_before: int) -> Case:
+    central = federation.central
+    contribution = central.contribution(erasure.site)
+    erasure.epoch = central.epoch
+    return Case(
         erasure=f"erasures/{erasure.name}",
         site=f"sites/{erasure.site}",
         level=min(erasure.method.offer.levels),
         epoch=central.epoch,
         version_before=version_before,
         version_after=central.version,
-        contribution_norm=length,
+        contribution_norm=0.0 if contribution is None else arithmetic.norm(contribution),
         calibrate=erasure.calibrate,
         seed=derived_seed(seed, erasure.name),
         sites=len(federation.setting.sites),
         laboratory=True,
     )
-    state = erasure.method.begin(case)
+
+
+def _moved(case: Case, erasure: Erasure, federation: Federation) -> Case:
+    """The case with the head of now as its snapshot."""
+    erasure.epoch = federation.central.epoch
+    return replace(case, epoch=erasure.epoch, version_after=federation.central.version)
+
+
+def _restarted(erasure: Erasure, federation: Federation, case: Case, seed: int) -> Case:
+    erasure.restarts += 1
+    erasure.finished_at = None
+    erasure.uploads.clear()
+    again = derived_seed(seed, erasure.name, erasure.restarts)
+    return replace(_moved(case, erasure, federation), seed=again)
+
+
+def _run_method(
+    erasure: Erasure, federation: Federation, case: Case, *, prepared: bool
+) -> Generator[Wait, None, None]:
+    """Every step from the case's snapshot on. Raises PatchVoid after a later removal."""
+    method = erasure.method
+    if isinstance(method, Preparing) and not prepared:
+        # Whatever came of it, the method goes on without.
+        yield from _carry_out(method.preparation(), erasure, federation, case)
+    state = method.begin(case)
     while True:
-        step = erasure.method.next_step(state)
+        step = method.next_step(state)
         match step:
             case Finished():
                 break
             case GiveUp(reason):
                 erasure.failed = reason
                 break
-        outcome = yield from _carry_out(step, erasure, federation, case)
-        erasure.facts.append({"step": type(step).__name__, "outcome": type(outcome).__name__})
-        state = erasure.method.fold(state, outcome)
+        state = method.fold(state, (yield from _carry_out(step, erasure, federation, case)))
     erasure.finished_at = federation.now
     if federation.halted:  # a method that gave up half way lets the sites go on
         federation.resume()
@@ -140,98 +138,24 @@ def conduct(erasure: Erasure, federation: Federation, seed: int) -> Conductor:
 def _carry_out(
     step: Step, erasure: Erasure, federation: Federation, case: Case
 ) -> Generator[Wait, None, Outcome]:
-    match step:
-        case AskTarget():
-            return (yield from _ask_target(step, erasure, federation, case))
-        case PushPatch():
-            return _push_patch(step, erasure, federation, case)
-        case Calibrate():
-            return (yield from _calibrate(step, erasure, federation, case))
-        case ComputePatch():
-            return (yield from _compute(step, erasure, federation, case))
-        case Recombine():
-            return (yield from _recombine(step, erasure, federation, case))
-        case WaitForDeltas(count):
-            yield Accepted(federation.central.version + count)
-            return DeltasArrived(federation.central.version)
-        case Overwrite(source):
-            return _overwrite(source, erasure, federation)
-        case Synchronise():
-            federation.synchronise()
-            return LabStepDone(federation.central.version)
-        case Retrain():
-            return _retrain(step, erasure, federation, case)
-        case Replay():
-            from letheon.simulation.replay_history import replay_history
-
-            return (yield from replay_history(step, erasure, federation))
-        case _:
-            raise TypeError(f"no such step of a method: {type(step).__name__}")
-
-
-def _ask_target(
-    step: AskTarget, erasure: Erasure, federation: Federation, case: Case
-) -> Generator[Wait, None, Outcome]:
-    if not erasure.reachable:
-        return TargetSilent("the site's agent is gone")
-    base, version = np.array(federation.central.head), federation.central.version
-    rows = [delta for site, delta in federation.last_deltas if site != erasure.site][-8:]
-    made = erasure.workbench.at_target(
-        step.rule,
-        step.parameters,
-        base,
-        last_local=federation.last_local.get(erasure.site),
-        rows=rows,
-        seed=case.seed,
-    )
-    yield At(federation.now + made.steps * TARGET_STEP_S)
-    erasure.uploads[step.request_id] = (base, made.change, version)
-    return TargetAnswered(
-        update_id=step.request_id,
-        norm=arithmetic.norm(made.change),
-        steps=made.steps,
-        loss_before=made.numbers["loss_before"],
-        loss_after=made.numbers["loss_after"],
-    )
-
-
-def _push_patch(step: PushPatch, erasure: Erasure, federation: Federation, case: Case) -> Outcome:
-    central = federation.central
-    _, change, _ = erasure.uploads[step.source]
-    limit = central.rules.plan.erasure.patch_cap_ratio * case.contribution_norm
-    patch = capped(change, limit)
-    scale = erasure.workbench.largest_scale(central.head, patch, step.scales, step.allowed_drop)
-    if scale is None:
-        return PatchRefused("no scale of the patch keeps accuracy on the audit images")
-    return _add(patch * np.float32(scale), scale, erasure, federation, {})
-
-
-def _calibrate(
-    step: Calibrate, erasure: Erasure, federation: Federation, case: Case
-) -> Generator[Wait, None, Outcome]:
-    seed = derived_seed(case.seed, "calibrate", step.round)
-    made = erasure.workbench.calibrate(federation.central.head, step.parameters, seed=seed)
-    return (yield from _land(made, step.allowed_drop, erasure, federation, EntryKind.CALIBRATION))
-
-
-def _compute(
-    step: ComputePatch, erasure: Erasure, federation: Federation, case: Case
-) -> Generator[Wait, None, Outcome]:
-    seed = derived_seed(case.seed, step.rule)
-    head = federation.central.head
-    made = erasure.workbench.compute(step.rule, step.parameters, head, seed=seed)
-    return (yield from _land(made, step.allowed_drop, erasure, federation, EntryKind.PATCH))
+    erasure.check_epoch(federation.central)
+    outcome = yield from carry_out(step, erasure, federation, case)
+    erasure.facts.append({"step": type(step).__name__, "outcome": type(outcome).__name__})
+    return outcome
 
 
 def _prepare(
     erasure: Erasure, federation: Federation, seed: int
-) -> Generator[Wait, None, Made | None]:
-    """The patch of a method that prepares one, computed for the head without the subject."""
+) -> Generator[Wait, None, Recombined | None]:
+    """The patches of a method that prepares some, computed for the head without the subject.
+
+    None if a site is fenced or removed meanwhile: the method then makes them after the removal.
+    """
     method, central = erasure.method, federation.central
     if not isinstance(method, Preparing):
         return None
-    step = method.preparation()
-    parts = retained_parts(central.entries, central.payloads, erasure.site, step.segments)
+    step, fenced = method.preparation(), set(central.fenced)
+    parts = parts_by_site(central.entries, central.payloads, fenced, step.segments)
     if not parts:
         return None
     without = np.array(central.head)
@@ -239,83 +163,16 @@ def _prepare(
     made = erasure.workbench.recombine(
         without, parts, step.parameters, seed=derived_seed(seed, "prepare")
     )
+    epoch = central.epoch
     yield At(federation.now + made.steps * SERVER_STEP_S)
-    return made
+    return made if (central.fenced, central.epoch) == (fenced, epoch) else None
 
 
-def _add_prepared(made: Made, erasure: Erasure, federation: Federation) -> None:
-    """Adds the prepared patch to the head that the removal left a moment ago, unless it harms."""
+def _add_prepared(made: Recombined, erasure: Erasure, federation: Federation) -> None:
+    """Adds the prepared patches to the head that the removal left, unless they harm it."""
     head = federation.central.head
     allowed = (
         erasure.method.preparation().allowed_drop if isinstance(erasure.method, Preparing) else 0.0
     )
     if erasure.workbench.largest_scale(head, made.change, (1.0,), allowed) is not None:
-        _add(made.change, 1.0, erasure, federation, dict(made.numbers))
-
-
-def _recombine(
-    step: Recombine, erasure: Erasure, federation: Federation, case: Case
-) -> Generator[Wait, None, Outcome]:
-    central = federation.central
-    parts = retained_parts(central.entries, central.payloads, erasure.site, step.segments)
-    if not parts:
-        return PatchRefused("no retained site has contributed yet", final=False)
-    seed = derived_seed(case.seed, "recombine", step.round)
-    made = erasure.workbench.recombine(central.head, parts, step.parameters, seed=seed)
-    return (yield from _land(made, step.allowed_drop, erasure, federation, EntryKind.PATCH))
-
-
-def _land(
-    made: Made,
-    allowed_drop: float | None,
-    erasure: Erasure,
-    federation: Federation,
-    kind: EntryKind,
-) -> Generator[Wait, None, Outcome]:
-    """Adds a change computed from the head of a moment ago to the head of now."""
-    yield At(federation.now + made.steps * SERVER_STEP_S)
-    head = federation.central.head
-    if allowed_drop is not None:
-        scale = erasure.workbench.largest_scale(head, made.change, (1.0,), allowed_drop)
-        if scale is None:
-            return PatchRefused("it costs too much accuracy on the audit images", final=False)
-    return _add(made.change, 1.0, erasure, federation, dict(made.numbers), kind)
-
-
-def _add(
-    patch: Vector,
-    scale: float,
-    erasure: Erasure,
-    federation: Federation,
-    numbers: dict[str, float],
-    kind: EntryKind = EntryKind.PATCH,
-) -> PatchAdded:
-    federation.central.patch(patch, federation.now, kind=kind)
-    erasure.landed_at = federation.now
-    return PatchAdded(federation.central.version, scale, arithmetic.norm(patch), numbers)
-
-
-def _overwrite(source: str, erasure: Erasure, federation: Federation) -> Outcome:
-    """The head becomes the target's model; what was accepted since its base is lost."""
-    central = federation.central
-    base, change, version = erasure.uploads[source]
-    for row in central.entries:
-        if row.version > version:
-            # Of a round or a buffer all deltas are lost, not one.
-            federation.counts.overwritten += len(read_merges(row)) + (row.kind is EntryKind.DELTA)
-    central.patch(base + change - central.head, federation.now)
-    central.restart_rate()
-    erasure.landed_at = federation.now
-    if federation.halted:
-        federation.resume()
-    return LabStepDone(central.version)
-
-
-def _retrain(step: Retrain, erasure: Erasure, federation: Federation, case: Case) -> Outcome:
-    central = federation.central
-    initial = erasure.workbench.initial(int(step.parameters.get("seed", case.seed)))
-    central.patch(initial - central.head, federation.now)
-    central.restart_rate()
-    federation.supersede()
-    erasure.landed_at = federation.now
-    return LabStepDone(central.version)
+        add_shares(made, erasure, federation)

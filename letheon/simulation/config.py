@@ -30,12 +30,14 @@ from letheon.imaging.records import Records
 from letheon.simulation.images import ImagesConfig
 from letheon.simulation.virtual_time import Distribution
 
-Kind = Literal["backdoored", "honest"]
+Kind = Literal["backdoored", "honest", "canary"]
+PatientMethod = Literal["stop_using", "patient_swap", "readmission"]
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 TRAINING = "training"  # the branch that all others begin at
 RETRAININGS = ("retrain", "retrain_again")  # the references
+_LATER = ("second_request_after", "partition", "patients")
 
 
 class _Section(BaseModel):
@@ -81,6 +83,30 @@ class PlantingConfig(_Section):
         if self.disclosed + self.undisclosed > 1:
             raise ValueError("disclosed and undisclosed together are at most 1")
         return self
+
+
+class PartitionConfig(_Section):
+    """Retained sites that are cut off around the request. Virtual seconds from the request."""
+
+    start: float = -10.0
+    end: float = Field(default=30.0, gt=0)
+    sites: Count = 2  # of the retained ones, drawn by the seed
+
+    @model_validator(mode="after")
+    def _last(self) -> PartitionConfig:
+        if self.start >= self.end:
+            raise ValueError("a partition ends after its start")
+        return self
+
+
+class PatientsConfig(_Section):
+    """Subjects at a site that stays, each erased alone from the same stored state."""
+
+    count: Count = 20  # subjects of a unit, at most
+    most_share: float = Field(default=0.3, gt=0, lt=1)  # of the target's records, all together
+    methods: tuple[PatientMethod, ...] = ("stop_using", "patient_swap", "readmission")
+    window: Count = 45  # accepted deltas of all sites from the request on
+    recompute_speed: float = Field(default=1.0, gt=0)  # 1: past trainings last as long as they did
 
 
 class PlanConfig(_Section):
@@ -133,6 +159,10 @@ class StudyConfig(_Section):
     times: TimesConfig = TimesConfig()
     planting: PlantingConfig = PlantingConfig()
     measured_on: Literal["test", "validation"] = "test"  # validation: to choose settings with
+    # Virtual seconds until another site is erased by the same method; none: no other.
+    second_request_after: float | None = Field(default=None, ge=0)
+    partition: PartitionConfig | None = None
+    patients: PatientsConfig | None = None  # a study of subjects at a site that stays, instead
 
     @model_validator(mode="after")
     def _fit_together(self) -> StudyConfig:
@@ -148,9 +178,26 @@ class StudyConfig(_Section):
             raise ValueError("a snapshot lies behind the end of a run (after)")
         if not self.moments("honest"):
             raise ValueError("the first snapshot lies behind the end of a run (after_honest)")
-        if self.sites < 2:
-            raise ValueError("a federation to erase from has at least 2 sites")
+        self._leave_sites()
+        self._fit_patients()
         return self
+
+    def _fit_patients(self) -> None:
+        if self.patients is None and "canary" in self.kinds:
+            raise ValueError("the kind canary is one of a study of [patients]")
+        if self.patients is not None and "backdoored" in self.kinds:
+            raise ValueError("a study of [patients] has the kinds canary and honest")
+        if self.patients is not None and (self.methods or self.second_request_after is not None):
+            raise ValueError(
+                "a study of [patients] has its methods there, and one request at a time"
+            )
+
+    def _leave_sites(self) -> None:
+        leaving = 1 if self.second_request_after is None else 2
+        if self.sites <= leaving:
+            raise ValueError(f"a federation to erase from has at least {leaving + 1} sites")
+        if self.partition is not None and self.partition.sites >= self.sites - leaving:
+            raise ValueError("a partition leaves at least one of the retained sites (partition)")
 
     def window(self, kind: Kind) -> int:
         """Retained deltas from the request on."""
@@ -164,6 +211,8 @@ class StudyConfig(_Section):
         """SHA-256, hex, of what decides the numbers of one unit, its methods left aside."""
         told = self.model_dump(mode="json", exclude={"seeds", "images", "methods", "kinds", "name"})
         told["images"] = images.model_dump(mode="json")
+        # A key that came later and is not used leaves the digests of before as they were.
+        told = {key: value for key, value in told.items() if key not in _LATER or value is not None}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

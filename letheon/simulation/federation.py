@@ -8,7 +8,7 @@ sites train from one head and wait for the slowest.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -45,6 +45,7 @@ class Counts:
 
     merged: dict[str, int] = field(default_factory=dict)  # accepted deltas by site
     superseded: int = 0  # tasks in flight when an epoch began
+    excluded: int = 0  # tasks of a site in flight when it left records out
     fenced: int = 0
     dropped: int = 0  # drop-outs
     stalled: int = 0  # tasks thrown away because all sites were halted
@@ -108,9 +109,9 @@ class Federation:
         """The sites that may contribute."""
         return tuple(site for site in self.setting.sites if site not in self.central.fenced)
 
-    def accepted(self, *, without: str | None = None) -> int:
-        """Deltas accepted so far, of all sites but one."""
-        return sum(count for site, count in self.counts.merged.items() if site != without)
+    def accepted(self, *, without: Set[str] = frozenset()) -> int:
+        """Deltas accepted so far, of all sites but some."""
+        return sum(count for site, count in self.counts.merged.items() if site not in without)
 
     def next_event(self) -> float | None:
         """When the next task ends; None if nobody works."""
@@ -154,6 +155,22 @@ class Federation:
                 self._dispatch(task.site, delay=NOTICE_S)
         self._end_round_if_due()
 
+    def exclude(self, site: str, trainer: Trainer) -> None:
+        """The site leaves records out: from here on it trains as `trainer` does.
+
+        Its tasks in flight, and what waits of it to be merged, were made with the records and are
+        dropped, wherever the site is: it is the site itself that asks. It begins again at once.
+        """
+        self.setting = replace(self.setting, trainer=trainer)
+        self.central.void(site, self.now)
+        # One that drops out delivers nothing, and stays away as long as it was going to.
+        kept = [entry for entry in self.agenda if entry[2].site != site or entry[2].lost]
+        dropped = len(self.agenda) - len(kept)
+        self.agenda = sorted(kept)
+        self.counts.excluded += dropped
+        for _ in range(dropped):
+            self._dispatch(site)
+
     def synchronise(self) -> None:
         """Rounds with a barrier from here on; nobody works until `resume`."""
         self.synchronous, self.halted = True, True
@@ -164,6 +181,13 @@ class Federation:
         """The halt ends; a round begins."""
         self.halted = False
         self._begin_round()
+
+    def cut(self, partition: Partition) -> None:
+        """A partition from now on, or later: what would arrive during it arrives at its end."""
+        self.setting = replace(self.setting, partition=partition)
+        waiting, self.agenda = sorted(self.agenda), []
+        for _, _, task in waiting:
+            self._push(replace(task, ends=partition.arrival(task.site, task.ends)))
 
     def arrival(self, site: str, at: float) -> float:
         """When something that passes between the site and the coordinator then gets through."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -25,21 +25,31 @@ def merged_terms(entries: Sequence[Entry]) -> list[tuple[Entry, float]]:
 def retained_parts(
     entries: Sequence[Entry], payloads: Mapping[int, Vector], without: str, segments: int
 ) -> list[Vector]:
-    """Each retained site's contribution in up to `segments` pieces of about as many deltas.
+    """As `parts_by_site`, without one site and without the names: [k] of [d]."""
+    return [part for _, part in parts_by_site(entries, payloads, {without}, segments)]
 
-    [k] of [d], by site in the order of their first delta, oldest piece first.
+
+def parts_by_site(
+    entries: Sequence[Entry],
+    payloads: Mapping[int, Vector],
+    without: Collection[str],
+    segments: int,
+) -> list[tuple[str, Vector]]:
+    """Each other site's contribution in up to `segments` pieces of about as many deltas.
+
+    [k] of (site, [d]), by site in the order of their first delta, oldest piece first.
     """
     by_site: dict[str, list[tuple[Entry, float]]] = {}
     for row, coefficient in merged_terms(entries):
-        if row.site is not None and row.site != without:
+        if row.site is not None and row.site not in without:
             by_site.setdefault(row.site, []).append((row, coefficient))
-    parts: list[Vector] = []
-    for terms in by_site.values():
+    parts: list[tuple[str, Vector]] = []
+    for site, terms in by_site.items():
         for piece in np.array_split(np.arange(len(terms)), min(segments, len(terms))):
             total: Vector | None = None
             for place in piece:
                 row, coefficient = terms[int(place)]
                 total = fold(total, coefficient, payloads[row.entry])
             if total is not None:
-                parts.append(total)
+                parts.append((site, total))
     return parts

@@ -51,10 +51,22 @@ class Hospitals:
     audit: Records
     planted: Planted  # its marks are probes even when nothing was planted
     backdoored: bool
+    second: str | None = None  # another site that is erased, an honest one
+
+    @property
+    def erased(self) -> frozenset[str]:
+        """The target, and the second site if there is one."""
+        return frozenset({self.target} if self.second is None else {self.target, self.second})
 
     def retained(self) -> tuple[str, ...]:
-        """All sites but the target."""
-        return tuple(site for site in self.sites if site != self.target)
+        """All sites that are not erased."""
+        return tuple(site for site in self.sites if site not in self.erased)
+
+    def with_second(self, seed: int) -> Hospitals:
+        """The same with one of the retained sites, drawn at random, to be erased as well."""
+        retained = self.retained()
+        second = retained[derived_seed(seed, "second target") % len(retained)]
+        return replace(self, second=second)
 
 
 def deal(

@@ -13,7 +13,7 @@ import numpy as np
 
 from letheon.federation.parameters import Vector
 from letheon.federation.replay import fold
-from letheon.simulation.conduct import At, Erasure, Wait
+from letheon.simulation.erasure import At, Erasure, Wait
 from letheon.simulation.federation import Federation
 from letheon.simulation.history import merged_terms
 from letheon.unlearning.federaser import calibrated_step
@@ -27,7 +27,7 @@ def replay_history(
 
     `step.parameters`: groups, local_steps, learning_rate, as FedEraser names them. A group takes
     as long as the slowest retained site needs for its local steps. Raises KeyError for a parameter
-    that is missing.
+    that is missing, PatchVoid after a later removal.
     """
     federation.synchronise()
     central = federation.central
@@ -39,6 +39,7 @@ def replay_history(
             break  # every other site has withdrawn meanwhile
         yield At(until)
         rebuilt += calibrated_step(moved[np.newaxis], np.stack(learned))
+    erasure.check_epoch(central)
     central.patch(rebuilt - central.head, federation.now)
     central.restart_rate()
     erasure.landed_at = federation.now

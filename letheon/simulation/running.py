@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from letheon.errors import InternalFault
-from letheon.simulation.conduct import At, Conductor, Wait
+from letheon.simulation.erasure import At, Conductor, LaterRemoval, Wait
 from letheon.simulation.federation import Federation
 
 Watch = Callable[[Federation], None]
@@ -22,6 +22,13 @@ def train(federation: Federation, until: Callable[[Federation], bool], watch: Wa
             raise InternalFault("no site works any more: the simulation cannot go on")
         federation.step()
         watch(federation)
+
+
+def wait_until(federation: Federation, seconds: float) -> None:
+    """Trains until that virtual second, to the second."""
+    while (event := federation.next_event()) is not None and event <= seconds:
+        federation.step()
+    federation.now = seconds
 
 
 def train_and_erase(
@@ -60,6 +67,8 @@ def _wake(federation: Federation, waits: list[tuple[Conductor, Wait]]) -> bool:
 def _over(wait: Wait, federation: Federation) -> bool:
     if isinstance(wait, At):
         return wait.seconds <= federation.now
+    if isinstance(wait, LaterRemoval):
+        return federation.central.epoch > wait.epoch
     return federation.central.version >= wait.version
 
 

@@ -148,7 +148,7 @@ def leak(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]:
     federation, trainer = bench.federation(without_target=False)
     target = bench.hospitals.target
     train(federation, lambda f: f.accepted() >= bench.before, lambda _: None)
-    offset = federation.accepted(without=target)
+    offset = federation.accepted(without={target})
     retrained, carried = bench.federation(without_target=True)
     train(retrained, lambda f: f.accepted() >= offset + AFTER, lambda _: None)
     own = np.array(retrained.central.head)
@@ -157,7 +157,7 @@ def leak(experiment: Experiment, kind: Kind, seed: int) -> dict[str, Any]:
     federation.central.remove(target, federation.now, subtract=True)
     federation.supersede()
     heads["removal"] = _by_statistics(bench, federation, trainer, reference)
-    train(federation, lambda f: f.accepted(without=target) >= offset + AFTER, lambda _: None)
+    train(federation, lambda f: f.accepted(without={target}) >= offset + AFTER, lambda _: None)
     heads[f"removal+{AFTER}"] = _by_statistics(bench, federation, trainer, reference)
     heads[f"retrain+{AFTER}"] = {
         name: bench.measured(own, statistics, reference)

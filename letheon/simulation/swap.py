@@ -31,11 +31,7 @@ def swapped(central: Central, site: str, recompute: Recompute, *, seed: int) -> 
     `seed` is that of the federation's setting. Exactly zero where the records never mattered.
     Raises BadData if the site has merged no delta, or if a row does not say how it was trained.
     """
-    terms = [
-        (row, coefficient)
-        for row, coefficient in merged_terms(central.entries)
-        if row.site == site and row.entry > _last_subtraction(central.entries, site)
-    ]
+    terms = _terms(central, site)
     bases = rebuilt_bases(central, {row.base_version for row, _ in terms})
     encoding = central.rules.plan.encoding
     new_deltas = []
@@ -50,6 +46,11 @@ def swapped(central: Central, site: str, recompute: Recompute, *, seed: int) -> 
     )
 
 
+def trainings_of(central: Central, site: str) -> list[int]:
+    """Numbers of the tasks that a swap of this moment trains again. Raises as `swapped`."""
+    return [_task_of(row)[0] for row, _ in _terms(central, site)]
+
+
 def rebuilt_bases(central: Central, versions: Collection[int | None]) -> dict[int | None, Vector]:
     """The weights [d] of those versions, by one replay of the ledger."""
     state = ReplayState.before_first(central.rules.layout.size)
@@ -59,6 +60,15 @@ def rebuilt_bases(central: Central, versions: Collection[int | None]) -> dict[in
         if row.version in versions and row.version not in bases:
             bases[row.version] = np.array(state.head)
     return bases
+
+
+def _terms(central: Central, site: str) -> list[tuple[Entry, float]]:
+    last = _last_subtraction(central.entries, site)
+    return [
+        (row, coefficient)
+        for row, coefficient in merged_terms(central.entries)
+        if row.site == site and row.entry > last
+    ]
 
 
 def _last_subtraction(entries: Sequence[Entry], site: str) -> int:

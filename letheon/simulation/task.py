@@ -76,12 +76,12 @@ def perform(task: Task, tell: Callable[[Event], None]) -> None:
 def _carry_out(task: Task, report: Callable[[str], None]) -> None:
     import torch  # here: whoever hands tasks out needs no network library
 
-    from letheon.simulation.unit import UnitRun
+    from letheon.simulation.patients import run_of
 
     # One thread: sums are then the same on every machine with as many workers as it likes.
     torch.set_num_threads(1)
     with _alone(state_folder(task.out, task.unit)):
-        UnitRun(task.study, task.unit, task.out, task.data).run(report)
+        run_of(task.study)(task.unit, task.out, task.data).run(report)
 
 
 @contextmanager

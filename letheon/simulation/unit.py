@@ -29,8 +29,9 @@ from letheon.simulation.measure import Lens, Look
 from letheon.simulation.running import train
 from letheon.simulation.saved_state import load_state, save_state
 from letheon.simulation.sites import Network, SiteRecords, TorchTrainer
-from letheon.simulation.units import FORMAT, Unit, state_folder
-from letheon.simulation.virtual_time import TrainingTimes, derived_seed
+from letheon.simulation.timing import partition_of, times_of, wait_cut_off
+from letheon.simulation.units import Unit, format_of, state_folder
+from letheon.simulation.virtual_time import derived_seed
 from letheon.simulation.workbench import Workbench
 
 Report = Callable[[str], None]
@@ -74,11 +75,11 @@ class UnitRun:
         methods = [m.label for m in self._study.methods if self._unit.kind in m.kinds]
         return [label for label in (*RETRAININGS, *methods) if label not in self.result["runs"]]
 
-    def workbench(self) -> Workbench:
-        """What methods work with."""
+    def workbench(self, site: str | None = None) -> Workbench:
+        """What methods work with to erase a site; the target unless told otherwise."""
         return Workbench(
             self.network,
-            erased=self.hospitals.sites[self.hospitals.target].train,
+            erased=self.hospitals.sites[site or self.hospitals.target].train,
             calibration=self.hospitals.calibration,
             audit=self.hospitals.audit,
             disclosed=self.hospitals.planted.disclosed,
@@ -98,26 +99,8 @@ class UnitRun:
         return Setting(
             sites=sites,
             trainer=TorchTrainer(self.network, records),
-            times=self._times(drawn),
+            times=times_of(self._study.times, hospitals, self._unit.seed, drawn),
             seed=derived_seed(drawn, "federation"),
-        )
-
-    def _times(self, drawn: int) -> TrainingTimes:
-        told, hospitals = self._study.times, self.hospitals
-        order = np.random.default_rng(derived_seed(self._unit.seed, "paces")).permutation(
-            len(hospitals.retained())
-        )
-        paces = {
-            site: told.others[place % len(told.others)]
-            for site, place in zip(hospitals.retained(), order, strict=True)
-        }
-        return TrainingTimes(
-            paces={**paces, hospitals.target: told.target},
-            seed=derived_seed(drawn, "times"),
-            distribution=told.distribution,
-            spread=told.spread,
-            shape=told.shape,
-            drop_out=told.drop_out,
         )
 
     def _dealt(self, records: Any, natural: tuple[str, ...] | None) -> Hospitals:  # noqa: ANN401
@@ -132,6 +115,8 @@ class UnitRun:
             planting=planted,
             seed=self._unit.seed,
         )
+        if study.second_request_after is not None:
+            hospitals = hospitals.with_second(self._unit.seed)
         if study.measured_on == "test":
             return hospitals
         return replace(hospitals, sites={n: _on_validation(h) for n, h in hospitals.sites.items()})
@@ -139,13 +124,14 @@ class UnitRun:
     def _begun(self) -> dict[str, Any]:
         if self._file.is_file():
             kept: dict[str, Any] = json.loads(self._file.read_text())
-            if kept.get("format") == FORMAT and kept.get("settings") == self._study.digest(
-                self._unit.images
-            ):
+            made_with = format_of(self._study), self._study.digest(self._unit.images)
+            if (kept.get("format"), kept.get("settings")) == made_with:
                 return kept
         hospitals = self.hospitals
+        second = {} if hospitals.second is None else {"second": hospitals.second}
         return {
-            "format": FORMAT,
+            **second,
+            "format": format_of(self._study),
             "study": self._study.name,
             "settings": self._study.digest(self._unit.images),
             "images": self._unit.images.name,
@@ -163,24 +149,31 @@ class UnitRun:
     def _trained_before(self, report: Report) -> Federation:
         path = self._state / "before.npz"
         if path.is_file() and "before" in self.result:
-            return load_state(path, self.setting(), self.rules())
+            return self._restored(path)
         report(TRAINING)
         before = self._unit.images.before or self._study.before
         initial = self.network.initial(derived_seed(self._unit.seed, "initial"))
         federation = Federation.begin(self.setting(), Central.begin(self.rules(), initial))
         train(federation, lambda f: f.accepted() >= before, lambda _: None)
+        wait_cut_off(federation, self._study, self.hospitals, self._unit.seed)
         save_state(path, federation)
         target = self.hospitals.target
         look = self.lens.look(federation.central.head, accepted=0, seconds=0.0, version=-1)
         self.result["before"] = {
             "look": look.to_json(),
             "seconds": round(federation.now, 3),
-            "retained": federation.accepted(without=target),
+            "retained": federation.accepted(without=self.hospitals.erased),
             "targets": federation.counts.merged.get(target, 0),
         }
         self._write()
         # Read back: a unit taken up again must go on from the same bits.
-        return load_state(path, self.setting(), self.rules())
+        return self._restored(path)
+
+    def _restored(self, path: Path) -> Federation:
+        federation = load_state(path, self.setting(), self.rules())
+        partition = partition_of(self._study, self.hospitals, self._unit.seed, federation.now)
+        federation.setting = replace(federation.setting, partition=partition)
+        return federation
 
     def _retrain(self, label: str, before: Federation) -> None:
         """Asynchronous, the same budget of retained deltas, without the target from the start."""
@@ -190,7 +183,7 @@ class UnitRun:
         )
         setting = self.setting(without_target=True, seed=other)
         federation = Federation.begin(setting, Central.begin(self.rules(), initial))
-        offset = before.accepted(without=self.hospitals.target)
+        offset = before.accepted(without=self.hospitals.erased)
         study, kind = self._study, self._unit.kind
         due = {offset + count: count for count in study.moments(kind)}
         looks: list[Look] = []

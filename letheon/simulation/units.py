@@ -11,6 +11,7 @@ from letheon.simulation.config import RETRAININGS, TRAINING, Kind, StudyConfig
 from letheon.simulation.images import ImagesConfig
 
 FORMAT = "letheon-study-unit/1"
+PATIENTS_FORMAT = "letheon-study-patients/1"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,15 @@ def units_of(study: StudyConfig) -> list[Unit]:
 
 def branches_of(study: StudyConfig, unit: Unit) -> tuple[str, ...]:
     """Labels of what a unit carries out, in order."""
+    if study.patients is not None:
+        return (TRAINING, *RETRAININGS, *study.patients.methods)
     methods = (method.label for method in study.methods if unit.kind in method.kinds)
     return (TRAINING, *RETRAININGS, *methods)
+
+
+def format_of(study: StudyConfig) -> str:
+    """Of the study's unit files."""
+    return FORMAT if study.patients is None else PATIENTS_FORMAT
 
 
 def state_folder(out: Path, unit: Unit) -> Path:
@@ -51,7 +59,7 @@ def state_folder(out: Path, unit: Unit) -> Path:
 def done_of(study: StudyConfig, unit: Unit, out: Path) -> tuple[str, ...]:
     """Labels of the branches whose results the folder holds, of these settings."""
     told = _kept(out / f"{unit.name}.json")
-    if told.get("format") != FORMAT or told.get("settings") != study.digest(unit.images):
+    if told.get("format") != format_of(study) or told.get("settings") != study.digest(unit.images):
         return ()
     done = {TRAINING} if "before" in told else set()
     done |= set(told.get("runs", ()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from letheon.unlearning.ascent import AscentOutcome, ascend
 from letheon.unlearning.augmentations import augment
 from letheon.unlearning.calibration import calibrate, read_parameters
 from letheon.unlearning.orthogonal_descent import OrthogonalOutcome, descend_orthogonally
-from letheon.unlearning.recombination import read_settings, recombine
+from letheon.unlearning.recombination import add_share, fit, read_settings
 from letheon.unlearning.server_rules import find_rule
 
 TARGET_STEP_S = 0.125  # virtual seconds of one step at the target: 16 steps are one training
@@ -36,6 +37,20 @@ class Made:
     change: Vector
     steps: int
     numbers: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Recombined:
+    """A recombination as what it changes of each site's contribution."""
+
+    shares: Mapping[str, Vector]  # site -> [d]
+    steps: int
+    numbers: Mapping[str, float]
+
+    @property
+    def change(self) -> Vector:
+        """Of the head [d]: the sum of all shares."""
+        return reduce(np.add, self.shares.values())
 
 
 class Workbench:
@@ -106,14 +121,24 @@ class Workbench:
         return Made(self._network.weights() - head, max(1, steps), numbers)
 
     def recombine(
-        self, head: Vector, parts: Sequence[Vector], parameters: Mapping[str, Any], *, seed: int
-    ) -> Made:
-        """The head refitted in the span of the parts [k] of [d]."""
+        self,
+        head: Vector,
+        parts: Sequence[tuple[str, Vector]],
+        parameters: Mapping[str, Any],
+        *,
+        seed: int,
+    ) -> Recombined:
+        """The head refitted in the span of the parts [k] of (site, [d])."""
         module = self._network.load(head)
-        numbers = recombine(module, parts, self._calibration, parameters, seed)
+        vectors = [part for _, part in parts]
+        fitted = fit(module, vectors, self._calibration, parameters, seed)
+        sizes = [tensor.size for tensor in self._network.layout.tensors]
+        shares: dict[str, Vector] = {}
+        for (site, part), factors in zip(parts, fitted.factors, strict=True):
+            add_share(shares.setdefault(site, np.zeros_like(part)), part, factors, sizes)
         settings = read_settings(parameters)
         steps = math.ceil(settings.steps * settings.batch_size / SERVER_BATCH)
-        return Made(self._network.weights() - head, steps, numbers)
+        return Recombined(shares, steps, fitted.numbers)
 
     def accuracy(self, weights: Vector) -> float:
         """On the calibrator's audit images."""

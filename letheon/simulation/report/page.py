@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from letheon.simulation.report import choice, sections
 from letheon.simulation.report.laboratory import laboratory_not_run, laboratory_sections
 from letheon.simulation.report.markdown import bullets, spread
 from letheon.simulation.report.overview import overview
+from letheon.simulation.report.patients import PatientUnit, section
 from letheon.simulation.report.stages import load_stages, not_run
 from letheon.simulation.report.summary import Group, Summary, summarise_units, units_in
 from letheon.simulation.report.unit_file import UnitFile
@@ -51,24 +53,28 @@ retrained without the target, from their own start, with the same budget of the 
 
 
 def render_page(
-    studies: Mapping[str, Sequence[UnitFile]], configurations: Path, laboratory: Path | None = None
+    studies: Mapping[str, Sequence[UnitFile]],
+    configurations: Path,
+    patients: Mapping[str, Sequence[PatientUnit]] = MappingProxyType({}),
+    laboratory: Path | None = None,
 ) -> str:
     """`docs/results.md`. `configurations` holds `<study>.toml` and `stages.toml`.
 
     `laboratory` holds the results of the experiments beside the studies; none: not mentioned.
     """
     parts = [_INTRODUCTION]
-    if not any(studies.values()):
+    if not any(studies.values()) and not any(patients.values()):
         parts.append("No results have been committed yet.\n")
     compared = {name: units for name, units in studies.items() if name != choice.STUDY}
     parts += [_study(name, units) for name, units in sorted(compared.items()) if units]
+    parts += [section(name, units) for name, units in sorted(patients.items()) if units]
     if studies.get(choice.STUDY):
         parts.append(choice.choice_section(studies[choice.STUDY]))
     missing = []
     if laboratory is not None:
         parts += laboratory_sections(laboratory)
         missing = laboratory_not_run(laboratory)
-    parts.append(_not_run(studies, configurations, missing))
+    parts.append(_not_run(studies, patients, configurations, missing))
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -134,12 +140,16 @@ def _not_shown(summary: Summary) -> str:
 
 
 def _not_run(
-    studies: Mapping[str, Sequence[UnitFile]], configurations: Path, more: Sequence[str]
+    studies: Mapping[str, Sequence[UnitFile]],
+    patients: Mapping[str, Sequence[PatientUnit]],
+    configurations: Path,
+    more: Sequence[str],
 ) -> str:
-    told = list[str]()
+    told: list[str] = []
     stages = load_stages(configurations / "stages.toml")
     for stage in stages:
-        units = studies.get(stage.study, ())
+        units: list[UnitFile | PatientUnit] = [*studies.get(stage.study, ())]
+        units += patients.get(stage.study, ())
         told += not_run(stage, units, configurations / f"{stage.study}.toml")
     if not stages:
         return "## What was not run\n\nNo stages are declared.\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 from letheon.simulation.report import choice
 from letheon.simulation.report.ablations import with_bases
 from letheon.simulation.report.page import PICTURES, picture, render_page
+from letheon.simulation.report.patients import read_patients
 from letheon.simulation.report.plots import draw_curves, draw_latency, draw_residue
 from letheon.simulation.report.summary import summarise_units, units_in
 from letheon.simulation.report.unit_file import UnitFile, read_units
@@ -28,7 +29,8 @@ def render(results: Path, configurations: Path) -> dict[str, bytes]:
         study: with_bases(units, configurations / f"{study}.toml")
         for study, units in read_studies(results).items()
     }
-    page = render_page(studies, configurations, results.parent / LABORATORY)
+    patients = {study: read_patients(results / study) for study in studies}
+    page = render_page(studies, configurations, patients, results.parent / LABORATORY)
     files = {PAGE: page.encode()}
     for study, units in sorted(studies.items()):
         if study != choice.STUDY:

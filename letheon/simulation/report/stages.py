@@ -9,8 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from letheon.errors import BadConfig
-from letheon.simulation.config import StudyConfig, load_study
-from letheon.simulation.report.unit_file import RETRAININGS, UnitFile
+from letheon.simulation.config import TRAINING, StudyConfig, load_study
+from letheon.simulation.report.patients import PatientUnit
+from letheon.simulation.report.unit_file import UnitFile
+from letheon.simulation.units import Unit, branches_of
 
 
 class Stage(BaseModel):
@@ -43,7 +45,7 @@ def load_stages(path: Path) -> tuple[Stage, ...]:
         raise BadConfig(f"the stages {path}: {key}: {first['msg']}") from error
 
 
-def not_run(stage: Stage, units: Sequence[UnitFile], study_file: Path) -> list[str]:
+def not_run(stage: Stage, units: Sequence[UnitFile | PatientUnit], study_file: Path) -> list[str]:
     """Sentences on what is missing of one stage; none if it is whole."""
     why = f" {stage.why_not}" if stage.why_not else ""
     if not units:
@@ -56,14 +58,13 @@ def not_run(stage: Stage, units: Sequence[UnitFile], study_file: Path) -> list[s
     return [f"**{stage.study}** ({stage.what}): missing are {'; '.join(missing)}.{why}"]
 
 
-def _missing(study: StudyConfig, units: Sequence[UnitFile]) -> list[str]:
+def _missing(study: StudyConfig, units: Sequence[UnitFile | PatientUnit]) -> list[str]:
     runs = {(unit.images, unit.kind, unit.seed): set(unit.runs) for unit in units}
     told = []
     for images in study.images:
         for kind in study.kinds:
-            wanted = {method.label for method in study.methods if kind in method.kinds}
-            wanted |= set(RETRAININGS)
             for seed in study.seeds:
+                wanted = set(branches_of(study, Unit(images, kind, seed))) - {TRAINING}
                 lacking = wanted - runs.get((images.name, kind, seed), set())
                 if lacking == wanted:
                     told.append(f"{images.name}, {kind}, seed {seed}")

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from letheon.errors import BadData
+from letheon.simulation.report.patients import is_patient_file
 
 FORMAT = "letheon-study-unit/1"  # as letheon.simulation.unit writes it, which needs torch
 FIRST, SECOND = "retrain", "retrain_again"
@@ -177,9 +178,10 @@ def read_units(folder: Path) -> list[UnitFile]:
     """All unit files of a folder, by images, kind and seed.
 
     Raises BadData for a file that is no unit file, two of one unit, or units of differing
-    settings. A folder without files gives none.
+    settings. Files of patient studies are left aside. A folder without files gives none.
     """
-    return ordered(_read(path) for path in sorted(folder.glob("*.json")))
+    paths = sorted(folder.glob("*.json"))
+    return ordered(_read(path) for path in paths if not is_patient_file(path))
 
 
 def ordered(units: Iterable[UnitFile]) -> list[UnitFile]:

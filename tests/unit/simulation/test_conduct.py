@@ -1,23 +1,18 @@
 """A method's steps in virtual time, on a model of eight numbers."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 import pytest
-from simulation_builders import FEDBUFF, a_central, a_federation, a_vector, advance
+from conduct_builders import SmallBench, an_erasure, carry_out
+from simulation_builders import FEDBUFF, a_central, a_federation, a_vector
 
 from letheon.errors import InternalFault
-from letheon.simulation.conduct import Erasure, conduct
-from letheon.simulation.running import train, train_and_erase
+from letheon.simulation.running import train
 from letheon.simulation.virtual_time import Partition
-from letheon.simulation.workbench import TARGET_STEP_S, Made
-from letheon.unlearning import script
+from letheon.simulation.workbench import TARGET_STEP_S
 from letheon.unlearning.method import (
     AskTarget,
     Calibrate,
     ComputePatch,
-    Offer,
     Overwrite,
     PushPatch,
     Replay,
@@ -30,66 +25,13 @@ PACES = {"north": 1.0, "south": 2.0, "west": 2.5}
 ASK = AskTarget("ask", {}, 0, timeout_seconds=60.0)
 
 
-@dataclass
-class Scripted:
-    """A method of given steps; "upload" stands for what the target sent."""
-
-    steps: tuple
-    offer: ClassVar[Offer] = Offer("scripted", frozenset({"L1"}), subtracts=True, suppresses=False)
-
-    def begin(self, case):
-        return script.begin(self.offer, case)
-
-    def next_step(self, state):
-        now = script.read(state)
-        return script.next_step(now, self.steps)
-
-    def fold(self, state, outcome):
-        return script.fold(state, outcome)
-
-
-class SmallBench:
-    """Changes of known size, where networks would be trained; `room` is the largest scale."""
-
-    room = 1.0
-
-    def at_target(self, rule, parameters, start, *, last_local, rows, seed):
-        return Made(a_vector(5) * np.float32(0.01), 8, {"loss_before": 0.1, "loss_after": 2.0})
-
-    def calibrate(self, head, parameters, *, seed):
-        return Made(a_vector(6) * np.float32(0.01), 10, {})
-
-    def compute(self, rule, parameters, head, *, seed):
-        return Made(a_vector(7) * np.float32(0.01), 10, {})
-
-    def largest_scale(self, head, patch, scales, allowed_drop):
-        return max((scale for scale in scales if scale <= self.room), default=None)
-
-    def initial(self, seed):
-        return a_vector(seed % 1000)
-
-
-def an_erasure(*steps, site="south", name="e", **more):
-    return Erasure(name, site, Scripted(tuple(steps)), more.pop("bench", SmallBench()), **more)
-
-
-def carry_out(federation, *erasures, until=20.0, begin=6.0):
-    advance(federation, begin)
-    train_and_erase(
-        federation,
-        [conduct(erasure, federation, 1) for erasure in erasures],
-        lambda now: now.now >= until,
-        lambda _: None,
-    )
-
-
 def kinds(federation):
     return [str(row.kind) for row in federation.central.entries]
 
 
 def test_a_removal_takes_the_contribution_out_and_the_others_go_on():
     federation, erasure = a_federation(PACES), an_erasure()
-    carry_out(federation, erasure)
+    carry_out(federation, (0.0, erasure))
     assert federation.central.contribution("south") is None
     assert erasure.removed_at == pytest.approx(6.05)
     assert erasure.finished_at == erasure.removed_at
@@ -100,7 +42,7 @@ def test_a_removal_takes_the_contribution_out_and_the_others_go_on():
 
 def test_a_wait_for_deltas_ends_with_the_version_it_named():
     federation, erasure = a_federation(PACES), an_erasure(WaitForDeltas(3))
-    carry_out(federation, erasure)
+    carry_out(federation, (0.0, erasure))
     (removal,) = [row for row in federation.central.entries if row.kind == "removal"]
     third = next(r for r in federation.central.entries if r.version == removal.version + 3)
     assert erasure.finished_at == pytest.approx((third.at - removal.at).total_seconds() + 6.05)
@@ -109,7 +51,7 @@ def test_a_wait_for_deltas_ends_with_the_version_it_named():
 def test_a_silent_target_ends_the_method_with_its_sentence():
     erasure = an_erasure(ASK, PushPatch("p", "ask", (1.0,), 0.1), reachable=False)
     federation = a_federation(PACES)
-    carry_out(federation, erasure)
+    carry_out(federation, (0.0, erasure))
     assert erasure.failed == "the site's agent is gone"
     assert "patch" not in kinds(federation)
 
@@ -117,17 +59,16 @@ def test_a_silent_target_ends_the_method_with_its_sentence():
 def test_a_method_that_gives_up_while_everybody_waits_lets_the_sites_go_on():
     erasure = an_erasure(Synchronise(), ASK, reachable=False)
     federation = a_federation(PACES)
-    carry_out(federation, erasure)
+    carry_out(federation, (0.0, erasure))
     assert erasure.failed
     assert federation.now >= 20.0
 
 
 def test_a_patch_of_the_target_is_capped_scaled_and_added_to_the_head():
-    bench = SmallBench()
-    bench.room = 0.5
+    bench = SmallBench(room=0.5)
     federation = a_federation(PACES)
     erasure = an_erasure(ASK, PushPatch("p", "ask", (1.0, 0.5), 0.1), bench=bench)
-    carry_out(federation, erasure)
+    carry_out(federation, (0.0, erasure))
     (patch,) = [row for row in federation.central.entries if row.kind == "patch"]
     added = federation.central.payloads[patch.entry]
     rows = [row for row in federation.central.entries if row.site == "south" and row.coefficient]
@@ -140,18 +81,17 @@ def test_a_patch_of_the_target_is_capped_scaled_and_added_to_the_head():
 
 
 def test_a_patch_that_costs_too_much_is_refused():
-    bench = SmallBench()
-    bench.room = 0.1
+    bench = SmallBench(room=0.1)
     erasure = an_erasure(ASK, PushPatch("p", "ask", (1.0,), 0.1), bench=bench)
     federation = a_federation(PACES)
-    carry_out(federation, erasure)
+    carry_out(federation, (0.0, erasure))
     assert erasure.failed == "no scale of the patch keeps accuracy on the audit images"
 
 
 def test_changes_made_beside_the_coordinator_are_added_to_the_head_of_their_moment():
     federation = a_federation(PACES)
     erasure = an_erasure(Calibrate(0, {}, 0.1), ComputePatch("any", {}, None))
-    carry_out(federation, erasure)
+    carry_out(federation, (0.0, erasure))
     assert [kind for kind in kinds(federation) if kind in ("calibration", "patch")] == [
         "calibration",
         "patch",
@@ -165,7 +105,7 @@ def test_an_overwrite_counts_every_delta_accepted_since_its_base(strategy, lost)
         {"north": 0.4, "south": 2.0, "west": 0.6}, central=a_central(strategy=strategy)
     )
     erasure = an_erasure(ASK, Overwrite("ask"), overwrites=True)
-    carry_out(federation, erasure, begin=6.2)
+    carry_out(federation, (0.0, erasure), begin=6.2)
     assert federation.counts.overwritten == lost
     assert federation.counts.superseded == 0
     (row,) = [row for row in federation.central.entries if row.kind == "patch"]
@@ -177,7 +117,7 @@ def test_an_overwrite_counts_every_delta_accepted_since_its_base(strategy, lost)
 
 def test_a_retraining_begins_anew_and_supersedes_each_retained_site_once():
     federation = a_federation(PACES)
-    carry_out(federation, an_erasure(Retrain({"seed": 7})), until=6.04)
+    carry_out(federation, (0.0, an_erasure(Retrain({"seed": 7}))), until=6.04)
     assert np.allclose(federation.central.head, a_vector(7), atol=1e-6)
     assert federation.counts.superseded == 2
 
@@ -186,7 +126,7 @@ def test_two_erasures_beside_each_other_both_come_to_an_end():
     federation = a_federation({**PACES, "east": 1.5})
     one = an_erasure(WaitForDeltas(2), name="one")
     two = an_erasure(WaitForDeltas(4), name="two", site="west")
-    carry_out(federation, one, two)
+    carry_out(federation, (0.0, one), (0.0, two))
     assert one.finished_at
     assert two.finished_at
     assert federation.central.epoch == 2
@@ -199,7 +139,7 @@ def test_two_erasures_beside_each_other_both_come_to_an_end():
 def test_an_erasure_requested_during_a_partition_does_not_wait_for_who_is_cut_off():
     partition = Partition(frozenset({"west"}), start=5.5, end=9.0)
     federation, erasure = a_federation(PACES, partition=partition), an_erasure(WaitForDeltas(1))
-    carry_out(federation, erasure)
+    carry_out(federation, (0.0, erasure))
     assert erasure.finished_at < 9.0
     assert federation.counts.superseded == 2
     assert [r.epoch for r in federation.central.entries if r.site == "west"][-1] == 1
@@ -209,7 +149,7 @@ def test_the_history_is_replayed_while_everybody_waits():
     federation = a_federation(PACES)
     told = {"groups": 3, "local_steps": 8, "learning_rate": 0.5}
     erasure = an_erasure(Replay(told))
-    carry_out(federation, erasure, begin=8.0, until=30.0)
+    carry_out(federation, (0.0, erasure), begin=8.0, until=30.0)
     # Three groups, each half a training (8 of 16 steps) of the slowest retained site.
     assert erasure.landed_at == pytest.approx(8.05 + 3 * 0.5 * 2.5)
     assert federation.counts.stalled == 2

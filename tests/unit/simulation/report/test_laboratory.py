@@ -41,7 +41,7 @@ STATISTICS = {
 def test_the_results_of_both_experiments_are_sections_of_the_page(tmp_path):
     (tmp_path / LIRA_FILE).write_text(json.dumps(LIRA))
     (tmp_path / STATISTICS_FILE).write_text(json.dumps(STATISTICS))
-    page = render_page({}, tmp_path, tmp_path)
+    page = render_page({}, tmp_path, laboratory=tmp_path)
     assert "## LiRA on heads of the core study" in page
     assert "| before | 2 | 0.600 ± 0.000 | 0: 0.60 [0.55, 0.65]; 1: 0.60 [0.55, 0.65] |" in page
     assert "| removal+60 | re_estimated | 1 | 90.0 | 50.0 | - | 0.520 |" in page
