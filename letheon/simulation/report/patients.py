@@ -27,8 +27,8 @@ statistic hardly sees them. *Retrained* is one retraining of the whole federatio
 subjects of the unit, its *floor* the same with other seeds; methods leave out one subject each.
 Forgotten: within 0.05 of retraining and inside its interval, if the model before could be told from
 retraining (else *inconclusive*). Where `stop_using` meets that bar as well, the subjects were too
-few or too little memorised for it to say anything of the others. A subject whose patch was refused (*gave
-up*) is counted as it then is. Accuracy: at most 0.5 points below retraining.
+few or too little memorised for it to say anything of the others. A subject whose patch was
+refused (*gave up*) is counted as it then is. Accuracy: at most 0.5 points below retraining.
 """
 
 Floats = npt.NDArray[np.float64]
