@@ -3,13 +3,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from letheon.simulation.report import bars
-from letheon.simulation.report.bars import Outcome, Shown, judge_gaps
-from letheon.simulation.report.gate_tally import floor_missed, tally_gate
-from letheon.simulation.report.quantities import QUANTITIES
-from letheon.simulation.report.time_to_bar import time_bar, time_to_bar
-from tests.study_builders import (
+from study_builders import (
     attempt,
     evidence,
     falling,
@@ -20,6 +14,12 @@ from tests.study_builders import (
     retraining,
     unit,
 )
+
+from letheon.simulation.report import bars
+from letheon.simulation.report.bars import Outcome, Shown, judge_gaps
+from letheon.simulation.report.gate_tally import floor_missed, tally_gate
+from letheon.simulation.report.quantities import QUANTITIES
+from letheon.simulation.report.time_to_bar import time_bar, time_to_bar
 
 
 def _units(seeds: int = 5, **told):

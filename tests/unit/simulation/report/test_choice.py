@@ -1,8 +1,8 @@
 import pytest
+from study_builders import level, method, parsed, unit, write_units
 
 from letheon.simulation.report.choice import choice_section, chosen, settings_of
 from letheon.simulation.report.rendering import render
-from tests.study_builders import level, method, parsed, unit, write_units
 
 
 def _units(**runs):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from rich.console import Console
+from study_builders import method, parsed, small_study, unit, write_units
 
 from letheon.errors import BadConfig
 from letheon.simulation.report.__main__ import main
@@ -15,7 +16,6 @@ from letheon.simulation.report.rendering import differing, read_studies, write
 from letheon.simulation.report.stages import Stage, load_stages, not_run
 from letheon.simulation.report.summary import summarise_units
 from letheon.simulation.report.terminal import print_summary
-from tests.study_builders import method, parsed, small_study, unit, write_units
 
 
 def _arguments(folder, *more):

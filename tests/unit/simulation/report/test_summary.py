@@ -3,12 +3,12 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from study_builders import falling, level, method, parsed, small_study, unit, write_units
 
 from letheon.errors import BadData
 from letheon.simulation import units
 from letheon.simulation.report import unit_file
 from letheon.simulation.report.summary import summarise, summarise_units
-from tests.study_builders import falling, level, method, parsed, small_study, unit, write_units
 
 STUDY = parsed(*small_study())
 WHOLE = json.dumps(summarise_units(STUDY).to_json())
