@@ -257,8 +257,8 @@ class Preparing(Protocol):
     """A method that has a patch ready when the removal happens.
 
     The subject is fenced, training goes on in the old epoch, and the patch is computed for the
-    head as it will be without the subject. Removal and patch then follow each other with nothing
-    between, so that no site ever trains from the head that the removal alone would leave.
+    head as it will be without the subject. The patch follows the removal at once, so that hardly
+    a site trains from the head that the removal alone leaves (in the services, not one transaction).
     """
 
     def preparation(self) -> Recombine:
