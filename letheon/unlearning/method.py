@@ -258,7 +258,8 @@ class Preparing(Protocol):
 
     The subject is fenced, training goes on in the old epoch, and the patch is computed for the
     head as it will be without the subject. The patch follows the removal at once, so that hardly
-    a site trains from the head that the removal alone leaves (in the services, not one transaction).
+    a site trains from the head that the removal alone leaves; in the services the two are not one
+    transaction.
     """
 
     def preparation(self) -> Recombine:
