@@ -13,7 +13,8 @@ from pathlib import Path
 from calibrator.bootstrap import run
 from calibrator.config import CalibratorConfig
 from letheon.errors import LetheonError
-from letheon.servicekit import logs
+from letheon.servicekit import logs, tracing
+from letheon.servicekit.allocator import keep_transfer_buffers
 from letheon.servicekit.config import effective, load
 
 _LOG = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="letheon-calibrator", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="TOML file")
     arguments = parser.parse_args()
+    keep_transfer_buffers()
     logs.configure("calibrator")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,7 +38,11 @@ def main() -> int:
         logs.configure("calibrator", config.log_level)
         _LOG.info("calibrator_configured", extra={"config": effective(config)})
         _end_within(config.stop_grace_seconds, stop)
-        return 0 if run(config, stop) else _OUTLIVED_GRACE
+        stop_tracing = tracing.start("calibrator", config.tracing)
+        try:
+            return 0 if run(config, stop) else _OUTLIVED_GRACE
+        finally:
+            stop_tracing()
     except LetheonError as error:
         _LOG.error("calibrator_refused", extra={"why": error.message, "reason": error.reason})
         return _BAD_CONFIG

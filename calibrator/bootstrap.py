@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from calibrator.adapters.coordinator_client import CoordinatorClient
 from calibrator.adapters.unequipped_laboratory import UnequippedLaboratory
-from calibrator.config import CalibratorConfig, SourceConfig
+from calibrator.config import CalibratorConfig, SourceConfig, TlsConfig
 from calibrator.drive import Drive
 from calibrator.metrics import CalibratorMetrics
 from calibrator.ports import Head, Laboratory
@@ -25,17 +25,29 @@ from letheon import registry
 from letheon.errors import Busy, InternalFault, Unavailable
 from letheon.federation.plan import Plan
 from letheon.imaging.records import Records
+from letheon.proof.key_files import load_signer
+from letheon.proof.key_list import CALIBRATOR
 from letheon.servicekit.backoff import Backoff
 from letheon.servicekit.channel import open_channel
 from letheon.servicekit.clock import Clock, SystemClock
 from letheon.servicekit.erasure_queue import RedisErasureQueue
+from letheon.servicekit.health_port import HealthPort
+from letheon.servicekit.identity import identity_of
 from letheon.servicekit.metrics import serve_metrics
+from letheon.servicekit.own_certificate import expiry_s
+from letheon.servicekit.process_metrics import observe_process
+from letheon.servicekit.renewal import Renewal, RenewalThread
+from letheon.servicekit.route import Route, certificates_in
 from letheon.servicekit.signing import SigningKey
 from letheon.unlearning.method import Method
+from letheon.v1 import enrolment_pb2
+from letheon.v1.enrolment_pb2_grpc import EnrolmentStub
 
 _LOG = logging.getLogger(__name__)
 _BACKOFF_BASE_S = 0.2
 _SALT_BYTES = 16
+# Names on the health port; both must hold for a calibrator to be ready.
+_COORDINATOR, _REDIS = "coordinator", "redis"
 
 
 def run(config: CalibratorConfig, stop: threading.Event) -> bool:
@@ -45,14 +57,25 @@ def run(config: CalibratorConfig, stop: threading.Event) -> bool:
     """
     clock = SystemClock()
     backoff = partial(Backoff, _BACKOFF_BASE_S, config.backoff_cap_seconds)
-    key = SigningKey.load_or_create(config.key_path)
-    key.publish(config.public_key_path)
-    images = _load_images(config)
+    key = load_signer(config.key_path, CALIBRATOR, clock.now()).key
     with ExitStack() as stack:
+        health = HealthPort(config.health_listen, conditions=(_COORDINATOR, _REDIS))
+        health.start()
+        stack.callback(health.stop)
+        images = _load_images(config)
         metrics = _serve_metrics(config, stack)
-        channel = open_channel(config.coordinator)
+        tls = config.tls
+        channel = open_channel(
+            config.coordinator, route=None if tls is None else Route(tls=tls.files)
+        )
         at_work: list[Worker] = []
         stack.callback(close_unless_used, channel, at_work)
+        if tls is not None:
+            metrics.certificate_expiry.set(expiry_s(tls.files))
+            if tls.renew:
+                renewal = _renewal(tls, channel, clock, metrics, backoff())
+                renewal.start()
+                stack.callback(renewal.stop)
         client = CoordinatorClient(channel, reader=config.name)
         queue = RedisErasureQueue(
             config.redis_url.get_secret_value(), reclaim_after_s=config.reclaim_seconds
@@ -60,6 +83,7 @@ def run(config: CalibratorConfig, stop: threading.Event) -> bool:
         stack.callback(queue.close)
         if (plan := await_plan(client, clock, stop, backoff())) is None:
             return True
+        health.note(_COORDINATOR, holds=True)
         check_images(images, plan)
         drive = Drive(
             _workshop(config, client, plan, images, clock, key),
@@ -77,11 +101,38 @@ def run(config: CalibratorConfig, stop: threading.Event) -> bool:
             backoff=backoff,
             make_salt=partial(secrets.token_hex, _SALT_BYTES),
             pace=Pace(config.block_seconds, config.renew_seconds, config.max_jobs),
+            queue_answers=partial(health.note, _REDIS),
         )
         at_work.append(worker)
         _LOG.info("calibrator_started", extra={"holder": config.name, "key_id": key.key_id})
         worker.run(stop)
         return worker.join(config.stop_grace_seconds)
+
+
+def _renewal(
+    tls: TlsConfig,
+    channel: grpc.Channel,
+    clock: Clock,
+    metrics: CalibratorMetrics,
+    backoff: Backoff,
+) -> RenewalThread:
+    stub = EnrolmentStub(channel)
+
+    def renew(csr: bytes) -> bytes:
+        return stub.Renew(enrolment_pb2.RenewRequest(csr=csr)).certificate
+
+    own = identity_of(certificates_in(tls.certificate, "certificate")[0])
+    return RenewalThread(
+        Renewal(
+            tls.certificate,
+            tls.key,
+            own.name,
+            renew,
+            clock,
+            on_certificate=lambda ends: metrics.certificate_expiry.set(ends.timestamp()),
+        ),
+        backoff,
+    )
 
 
 def close_unless_used(channel: grpc.Channel, at_work: Sequence[Worker]) -> None:
@@ -96,6 +147,7 @@ def close_unless_used(channel: grpc.Channel, at_work: Sequence[Worker]) -> None:
 
 def _serve_metrics(config: CalibratorConfig, stack: ExitStack) -> CalibratorMetrics:
     prometheus = CollectorRegistry()
+    observe_process(prometheus, "calibrator", config.state_dir)
     if config.metrics_listen is not None:
         address, close = serve_metrics(config.metrics_listen, prometheus)
         stack.callback(close)

@@ -18,6 +18,8 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr
 
 from letheon.servicekit.config import Section
+from letheon.servicekit.route import TlsFiles
+from letheon.servicekit.tracing import TracingConfig
 
 Seconds = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -28,6 +30,25 @@ class SourceConfig(Section):
 
     plugin: str
     arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class TlsConfig(Section):
+    """PEM files. Without this table the connection is not encrypted."""
+
+    ca: Path
+    """Authority that signed the coordinator's certificate."""
+    certificate: Path
+    """Of this calibrator: its identity is letheon://FEDERATION/role/calibrator/NAME."""
+    key: Path
+    server_name: str | None = None
+    """In the coordinator's certificate, if it is not the host's name."""
+    renew: bool = False
+    """Have the coordinator sign the next certificate at two thirds of the life of this one."""
+
+    @property
+    def files(self) -> TlsFiles:
+        """As a channel takes them."""
+        return TlsFiles(self.ca, self.certificate, self.key, self.server_name)
 
 
 class CalibratorConfig(Section):
@@ -43,6 +64,7 @@ class CalibratorConfig(Section):
     """For payloads on their way; nothing in it is needed after a loss."""
     signing_key: Path | None = None
     """Ed25519 key in PEM, made if it is missing; default: signing_key.pem in state_dir."""
+    tls: TlsConfig | None = None
     calibration: SourceConfig | None = None
     """Images that calibration rounds train on."""
     audit: SourceConfig | None = None
@@ -68,7 +90,10 @@ class CalibratorConfig(Section):
     """Threads of torch."""
     metrics_listen: str | None = None
     """host:port of the metrics page; none when absent."""
+    health_listen: str | None = None
+    """host:port that a supervisor asks for health; none when absent."""
     log_level: str = "INFO"
+    tracing: TracingConfig = TracingConfig()
 
     @property
     def key_path(self) -> Path:

@@ -31,6 +31,7 @@ from letheon.errors import (
     UploadBusy,
 )
 from letheon.names import erasure_id
+from letheon.servicekit import tracing
 from letheon.servicekit.backoff import Backoff
 from letheon.servicekit.faults import reach
 
@@ -134,7 +135,7 @@ class Drive:
         if after.stage is before.stage:
             return
         seconds = (after.stage_since - before.stage_since).total_seconds()
-        self._metrics.stage_seconds.labels(before.stage.value).observe(max(0.0, seconds))
+        self._observe(before.stage, seconds)
         judged = after.gate.judged
         if after.stage is Stage.RECORD and judged is not None:
             self._metrics.gate_verdicts.labels(judged.judgement.verdict.value).inc()
@@ -143,10 +144,14 @@ class Drive:
             extra={"erasure": erasure, "stage": after.stage.value, "after_s": seconds},
         )
 
+    def _observe(self, stage: Stage, seconds: float) -> None:
+        tracing.record(f"erasure.stage.{stage.value}", seconds)
+        histogram = self._metrics.stage_seconds.labels(stage.value)
+        histogram.observe(max(0.0, seconds), tracing.exemplar())
+
     def _note_end(self, job: Job, end: Certified | Failed) -> None:
         since = self._workshop.clock.now() - job.progress.stage_since
-        stage = job.progress.stage.value
-        self._metrics.stage_seconds.labels(stage).observe(max(0.0, since.total_seconds()))
+        self._observe(job.progress.stage, since.total_seconds())
         if isinstance(end, Failed):
             _LOG.error("erasure_failed", extra={"erasure": job.erasure.name, "failure": end.reason})
         else:

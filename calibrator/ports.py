@@ -51,6 +51,13 @@ class AuditAnswered:
 
 
 @dataclass(frozen=True)
+class ExcludeAnswered:
+    """The site uses the records no longer, or knows none under the reference."""
+
+    found: bool
+
+
+@dataclass(frozen=True)
 class CannotAnswer:
     """A site says that it cannot do the task."""
 
@@ -62,7 +69,9 @@ class Answer:
     """One task and its outcome, None while unanswered."""
 
     site: str
-    outcome: EvaluateAnswered | AuditAnswered | TargetAnswered | CannotAnswer | None
+    outcome: (
+        EvaluateAnswered | AuditAnswered | TargetAnswered | ExcludeAnswered | CannotAnswer | None
+    )
 
 
 @dataclass(frozen=True)
@@ -254,7 +263,7 @@ class Rejected:
     """Nothing may be added; a sentence with the numbers."""
 
     reason: str
-    unequipped: bool = False  # the images to work with are missing
+    unequipped: bool = False  # the images to work with are missing, or of another task
 
 
 class Laboratory(Protocol):

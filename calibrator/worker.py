@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from calibrator.domain.case import Claim
 from calibrator.domain.progress import Progress, read_progress
@@ -26,11 +27,13 @@ from letheon.errors import (
     ClaimLost,
     ErasureAlreadyRequested,
     ErasureConcluded,
+    ErasureNotApproved,
     InternalFault,
     LetheonError,
     Unavailable,
 )
 from letheon.names import erasure_name
+from letheon.servicekit import tracing
 from letheon.servicekit.backoff import Backoff
 from letheon.servicekit.clock import Clock
 from letheon.servicekit.erasure_queue import Entry, ErasureQueue
@@ -53,6 +56,18 @@ class Pace:
     max_deliveries: int = 20  # of one entry whose job ends in a fault or kills the process
 
 
+class QueueWatch(Protocol):
+    """Who is told whether the queue answers."""
+
+    def __call__(self, *, holds: bool) -> None:
+        """After every look at the queue."""
+        ...
+
+
+def _unwatched(*, holds: bool) -> None:
+    """Nobody wants to know."""
+
+
 class Worker:
     """One calibrator."""
 
@@ -68,7 +83,9 @@ class Worker:
         backoff: Callable[[], Backoff],
         make_salt: Callable[[], str],
         pace: Pace,
+        queue_answers: QueueWatch | None = None,
     ) -> None:
+        self._queue_answers = queue_answers or _unwatched
         self._name = name
         self._queue = queue
         self._claims = claims
@@ -93,12 +110,14 @@ class Worker:
                 entry = self._next_entry()
             except Unavailable as error:
                 self._metrics.retries.inc()
+                self._queue_answers(holds=False)
                 _LOG.warning(
                     "queue_unreachable", extra={"reason": error.reason, "text": error.message}
                 )
                 self._clock.wait(stop, backoff.next_s())
                 continue
             backoff.reset()
+            self._queue_answers(holds=True)
             if entry is not None:
                 self._start(entry, stop)
 
@@ -183,7 +202,8 @@ class Worker:
         if not self._take_in_hand(name, entry):
             return _HELD
         try:
-            with bind(erasure=name):
+            trace = tracing.continuing(entry.traceparent)
+            with bind(erasure=name), trace, tracing.span("erasure.carry_out", erasure=name):
                 return self._carry_out(name, entry, stop)
         finally:
             with self._lock:
@@ -206,7 +226,8 @@ class Worker:
             claim = self._claims.claim(name, self._name)
         except ClaimHeld:
             return _HELD  # the entry comes back if its holder falls silent
-        except ErasureConcluded:
+        except (ErasureConcluded, ErasureNotApproved):
+            # Once it is approved, the coordinator announces it anew.
             self._queue.acknowledge(entry)
             return "acknowledged"
         reach("calibrator.claimed")
@@ -287,8 +308,6 @@ class Worker:
             oldest = min(self._filed_at.values(), default=None)
         age = (self._clock.now() - oldest).total_seconds() if oldest else 0.0
         self._metrics.oldest_job_age_seconds.set(max(0.0, age))
-        self._metrics.queue_depth.set(self._queue.depth())
-        self._metrics.dead_letters.set(len(self._queue.dead_letters()))
 
 
 def _ended(deliveries: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -11,37 +10,51 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordinator.adapters.data_dir import locked
-from coordinator.adapters.sql import SqlStore
 from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
-from coordinator.core_wiring import build_core, new_id, open_store
+from coordinator.core_wiring import build_core, check_keys_at_hand, meter, new_id
 from coordinator.erasure_wiring import erasure_context, erasure_services, relay_chores
+from coordinator.identity_wiring import build_doors, enrolment_service
 from coordinator.retention_wiring import Retention
+from coordinator.rpc.audit import AuditServicer
 from coordinator.rpc.federation import FederationServicer
+from coordinator.rpc.guard import Guard
 from coordinator.rpc.hold import Hold
 from coordinator.rpc.ledger import LedgerServicer
 from coordinator.rpc.models import ModelsServicer
+from coordinator.rpc.raw_uploads import RawUploads
 from coordinator.rpc.recovery import RecoveryServicer
+from coordinator.rpc.refusals import AuditRefusals
+from coordinator.rpc.transparency import TransparencyServicer
 from coordinator.services.advance_serving import AdvanceServing
 from coordinator.services.destroy_subject import finish_destructions
 from coordinator.services.erasure_context import ErasureContext
+from coordinator.services.exchange_files import ExchangeFiles
 from coordinator.services.export_model import ExportModel
+from coordinator.services.fix_audit_head import FixAuditHead
 from coordinator.services.hold_leadership import HoldLeadership
 from coordinator.services.maintenance import Maintenance
 from coordinator.services.rebuild_model import RebuildModel
+from coordinator.services.record_download import RecordDownload
 from coordinator.services.rounds import CloseRound
 from coordinator.services.sweep_leftovers import sweep_uploads
+from coordinator.services.wait_at_start import AwaitStream
+from coordinator.standby import LEADER, REDIS, SERVING, Standby
+from coordinator.start_wiring import a_health_port, leadership_of, open_database
 from coordinator.training_wiring import Service, training_services
 from letheon.errors import BadConfig, LetheonError, RestoreIncomplete
 from letheon.servicekit.clock import Clock, SystemClock
 from letheon.servicekit.erasure_queue import ErasureQueue, RedisErasureQueue
-from letheon.servicekit.metrics import RpcMetrics, serve_metrics
+from letheon.servicekit.health_port import HealthPort
+from letheon.servicekit.metrics import MetricsEndpoint, RpcMetrics
 from letheon.servicekit.server import Server
 from letheon.v1 import (
+    audit_pb2_grpc,
     federation_pb2_grpc,
     ledger_pb2_grpc,
     models_pb2_grpc,
     recovery_pb2_grpc,
+    transparency_pb2_grpc,
 )
 
 _log = logging.getLogger(__name__)
@@ -60,33 +73,45 @@ class Coordinator:
         retention: Retention,
         leadership: HoldLeadership,
         hold: Hold,
+        health: HealthPort,
+        page: MetricsEndpoint,
         opened: ExitStack,
+        guard: Guard,
     ) -> None:
+        self.guard = guard
         self.core = core
         self.address = ""
-        self.metrics_address: str | None = None
+        self.enrolment_address: str | None = None
         self._config, self._server = config, server
         self.maintenance, self.relay = maintenance, relay
         self.leadership, self._opened = leadership, opened
         self.retention = retention
-        self._hold = hold
+        self._hold, self._health = hold, health
         hold.on_release = self._released
-        self._close_metrics: Callable[[], None] = lambda: None
+        self._page = page
+
+    @property
+    def metrics_address(self) -> str | None:
+        """host:port of the metrics page; None without one."""
+        return self._page.address
 
     def start(self) -> str:
         """Serves; answers the bound `host:port`. Raises BadConfig if a port is taken."""
-        if self._config.metrics_listen is not None:
-            self.metrics_address, self._close_metrics = serve_metrics(
-                self._config.metrics_listen, self.core.registry
-            )
+        self._page.open()
         self.address = self._server.start(healthy=not self._hold.is_on)
+        self.enrolment_address = self._server.second_address
+        self._health.note(LEADER, holds=True)
         if not self._hold.is_on:
             self._begin_chores()
         if self._config.address_file is not None:
             _write_whole(self._config.address_file, self.address)
         _log.info(
             "held" if self._hold.is_on else "serving",
-            extra={"address": self.address, "metrics": self.metrics_address},
+            extra={
+                "address": self.address,
+                "enrolment": self.enrolment_address,
+                "metrics": self.metrics_address,
+            },
         )
         return self.address
 
@@ -96,6 +121,7 @@ class Coordinator:
         _log.info("released")
 
     def _begin_chores(self) -> None:
+        self._health.note(SERVING, holds=True)
         self.maintenance.start()
         self.relay.start()
         self.retention.start()
@@ -105,13 +131,14 @@ class Coordinator:
 
         The head is left as a checkpoint, so that the next start replays nothing.
         """
+        self._health.note(SERVING, holds=False)
         self._server.stop(self._config.stop_seconds)
         self.retention.stop()
         self.relay.stop()
         self.maintenance.stop()
         self._leave("presence_not_saved", lambda: self.core.presence.save(self.core.store))
         self._leave("checkpoint_not_left", self.core.derived.checkpoint_if_behind)
-        self._close_metrics()
+        self._page.close()
         self.close()
         _log.info("stopped")
 
@@ -133,23 +160,49 @@ def build(
     clock: Clock | None = None,
     queue: ErasureQueue | None = None,
     ending: threading.Event | None = None,
+    health: HealthPort | None = None,
 ) -> Coordinator:
     """The whole graph, once this process may write. Sets `ending` when it may no longer.
 
-    Raises BadConfig; DatabaseCorrupt; StorageUnavailable if the database is down; LeadershipHeld
-    if `ending` is set while another process may write.
+    Waits for PostgreSQL and for the lease, and tells `health`, which somebody else started.
+
+    Raises BadConfig; DatabaseCorrupt; StorageUnavailable, DatabaseBusy or LeadershipHeld if
+    `ending` is set while there is no database or another process may write.
     """
-    clock = clock or SystemClock()
+    clock, ending = clock or SystemClock(), ending or threading.Event()
+    health = health or a_health_port(None)
+    queue = queue or _open_queue(config)
     with ExitStack() as opened:
         opened.enter_context(locked(config.data_dir))
-        store = opened.enter_context(closing(open_store(config)))
-        leadership = _leadership(config, store, clock, ending or threading.Event())
+        check_keys_at_hand(config)
+        metered = meter(config, clock)
+        page = MetricsEndpoint(config.metrics_listen, metered.registry)
+        opened.callback(page.close)
+        # One that waits for its database or its turn can be watched, too.
+        page.open_if_free()
+        store = opened.enter_context(closing(open_database(config, clock, ending)))
+        stream = AwaitStream(
+            queue,
+            clock,
+            patience_s=config.redis_wait_seconds,
+            done=lambda: health.note(REDIS, holds=True),
+        )
+        stream.start()
+        opened.callback(stream.stop)
+        doors = [config.listen, config.enrolment.listen]
+        standby = Standby(list(filter(None, doors)), health, relays=config.standby.relay)
+        opened.callback(standby.end)
+        leadership = leadership_of(config, store, clock, ending, standby)
         leadership.start()
         opened.callback(leadership.stop)
-        core = build_core(config, store, clock)
+        standby.end()
+        metered.metrics.leader.set_function(lambda: 0 if leadership.is_lost else 1)
+        core = build_core(config, store, clock, metered)
+        if core.ring is not None:
+            opened.callback(core.ring.close)
         erasing = erasure_context(core, config)
         hold = _held_if_behind(core, erasing)
-        relay = relay_chores(core, queue or _open_queue(config), erasing, config)
+        relay = relay_chores(core, queue, erasing, config)
         maintenance = _chores(core, config)
         services = [
             *training_services(core, config, answered=maintenance.wake),
@@ -161,11 +214,17 @@ def build(
                 RecoveryServicer(erasing, hold),
             ),
         ]
+        services.append(enrolment_service(config, store, clock))
+        refusals = AuditRefusals(store, clock)
+        guarded = build_doors(config, store, core.registry, clock, refusals.note)
         server = Server(
             [(service.register, service.servicer) for service in services],
             listen=config.listen,
             workers=config.limits.workers,
-            interceptors=[RpcMetrics(core.registry), hold],
+            # The guard comes before those who want to know the caller.
+            interceptors=[RpcMetrics(core.registry), guarded.guard, refusals, hold, RawUploads()],
+            credentials=guarded.credentials,
+            second=guarded.second,
             service_names=[f"letheon.v1.{service.name}" for service in services],
         )
         return Coordinator(
@@ -177,7 +236,10 @@ def build(
             Retention(core, config),
             leadership,
             hold,
+            health,
+            page,
             opened.pop_all(),
+            guarded.guard,
         )
 
 
@@ -198,18 +260,6 @@ def _held_if_behind(core: Core, erasing: ErasureContext) -> Hold:
         )
     )
     return hold
-
-
-def _leadership(
-    config: CoordinatorConfig, store: SqlStore, clock: Clock, ending: threading.Event
-) -> HoldLeadership:
-    return HoldLeadership(
-        store,
-        clock,
-        holder=config.database.instance or socket.gethostname(),
-        lease=timedelta(seconds=config.database.lease_seconds),
-        ending=ending,
-    )
 
 
 def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
@@ -239,10 +289,14 @@ def _chores(core: Core, config: CoordinatorConfig) -> Maintenance:
                 removed=core.metrics.orphans,
             ),
             "orphans": core.orphans.if_due,
+            "audit_head": FixAuditHead(
+                core.store, core.log, core.clock, timedelta(hours=config.audit.head_hours)
+            ),
             "gauges": core.gauges.refresh,
         },
         core.clock,
         every_s=config.upkeep.every_seconds,
+        failed=core.metrics.chore_failed,
     )
 
 
@@ -264,15 +318,26 @@ def reading_services(core: Core) -> list[Service]:
             core.store, core.blobs, core.live, core.clock, size=core.plan.parameters.size
         ),
         slots=core.slots,
+        exchange_files=ExchangeFiles(core.store, core.blobs, size=core.plan.parameters.size),
+        log=core.log,
+        downloaded=RecordDownload(core.store, core.clock),
+        plan_digest=core.plan.digest,
+        sent=core.metrics.sent,
     )
     federation = FederationServicer(
         core.store, core.blobs, core.staging, core.live, core.clock, core.plan
     )
-    ledger = LedgerServicer(core.store, core.verify_ledger, core.metrics)
+    ledger = LedgerServicer(core.store, core.verify_ledger)
     return [
         Service("Models", models_pb2_grpc.add_ModelsServicer_to_server, models),
         Service("Federation", federation_pb2_grpc.add_FederationServicer_to_server, federation),
         Service("Ledger", ledger_pb2_grpc.add_LedgerServicer_to_server, ledger),
+        Service("Audit", audit_pb2_grpc.add_AuditServicer_to_server, AuditServicer(core.store)),
+        Service(
+            "Transparency",
+            transparency_pb2_grpc.add_TransparencyServicer_to_server,
+            TransparencyServicer(core.log),
+        ),
     ]
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from coordinator.metrics import Gauges, Metrics
+from coordinator.gauges import Gauges
+from coordinator.metrics import Metrics
 from coordinator.ports import Blobs, IdMaker, StagingArea, Store
 from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.keep_tombstones import KeepTombstones
+from coordinator.services.key_ring import KeyRing
 from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.payloads_in_flight import PayloadsInFlight
@@ -17,6 +19,7 @@ from coordinator.services.presence import Presence
 from coordinator.services.rounds import Rounds
 from coordinator.services.sweep_leftovers import SweepOrphans
 from coordinator.services.transfer_slots import TransferSlots
+from coordinator.services.transparency import Transparency
 from coordinator.services.verify_ledger import VerifyLedger
 from letheon.federation.aggregation.strategy import Strategy
 from letheon.federation.plan import Plan
@@ -41,7 +44,9 @@ class Core:
     rounds: Rounds
     slots: TransferSlots
     in_flight: PayloadsInFlight
+    ring: KeyRing | None  # None without encryption at rest
     tombstones: KeepTombstones
+    log: Transparency
     registry: CollectorRegistry
     metrics: Metrics
     gauges: Gauges

@@ -7,17 +7,19 @@ from datetime import timedelta
 
 from coordinator.config import CoordinatorConfig
 from coordinator.core import Core
-from coordinator.metrics import QueueGauges
+from coordinator.gauges import QueueGauges
 from coordinator.rpc.certificates import CertificatesServicer
 from coordinator.rpc.erasure_jobs import ErasureJobsServicer
 from coordinator.rpc.erasures import ErasuresServicer
 from coordinator.services.erasure_context import (
+    Approvals,
     ErasureContext,
     ErasureLimits,
     offered_methods,
 )
 from coordinator.services.erasure_relay import ErasureRelay
 from coordinator.services.maintenance import Maintenance
+from coordinator.services.notify_recipients import Amend
 from letheon.servicekit.erasure_queue import ErasureQueue
 from letheon.servicekit.server import Register
 from letheon.v1 import certificates_pb2_grpc, erasures_pb2_grpc
@@ -41,13 +43,21 @@ def erasure_context(core: Core, config: CoordinatorConfig) -> ErasureContext:
         clock=core.clock,
         new_id=core.new_id,
         tombstones=core.tombstones,
+        ring=core.ring,
+        log=core.log,
         limits=ErasureLimits(
             claim_lease=timedelta(seconds=claims.lease_seconds),
             subject_seen_within=timedelta(seconds=claims.subject_seen_seconds),
             reannounce_after=timedelta(seconds=claims.reannounce_seconds),
         ),
+        approvals=Approvals(config.approvals.share, timedelta(hours=config.approvals.window_hours)),
         observe_stage=core.metrics.erasure_stage,
     )
+
+
+def amend(core: Core) -> Amend:
+    """What states who acknowledged that a version is invalid."""
+    return Amend(core.store, core.log, core.clock)
 
 
 def erasure_services(
@@ -68,7 +78,7 @@ def erasure_services(
         (
             "Certificates",
             certificates_pb2_grpc.add_CertificatesServicer_to_server,
-            CertificatesServicer(core.store),
+            CertificatesServicer(core.store, core.log, amend(core)),
         ),
     ]
 
@@ -83,4 +93,5 @@ def relay_chores(
         {"relay": relay.relay, "reconcile": relay.reconcile, "queue_gauges": gauges.refresh},
         core.clock,
         every_s=config.upkeep.every_seconds,
+        failed=core.metrics.chore_failed,
     )

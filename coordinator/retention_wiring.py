@@ -29,6 +29,7 @@ class Retention:
             {"anchor": self.place_anchor, "compaction": self.compact},
             core.clock,
             every_s=config.upkeep.every_seconds,
+            failed=core.metrics.chore_failed,
         )
 
     def start(self) -> None:

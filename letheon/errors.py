@@ -70,7 +70,11 @@ class CertificateInvalid(BadInput):
 
 
 class BadSignature(BadInput):
-    """The signature does not belong to these bytes and this key."""
+    """The signature does not belong to these bytes and this key; facts: rule."""
+
+
+class ProofInvalid(BadInput):
+    """A proof, a checkpoint, a chain or a list of keys that does not hold; facts: rule."""
 
 
 class BadConfig(BadInput):
@@ -109,6 +113,10 @@ class UnknownTask(NotFound):
     """No such task: withdrawn, or of another site."""
 
 
+class UnknownUpdate(NotFound):
+    """No such update in quarantine."""
+
+
 class UnknownCertificate(NotFound):
     """The erasure has no certificate."""
 
@@ -133,8 +141,16 @@ class Refused(LetheonError):
     """The call is well formed but the state does not allow it."""
 
 
+class UpdateDecided(Refused):
+    """A quarantined update was released, rejected or voided before; facts: state."""
+
+
 class SiteFenced(Refused):
     """An erasure names the site: nothing of it is accepted; facts: erasure."""
+
+
+class SiteKeyChanged(Refused):
+    """The site is known by another update-signing key; facts: site, key_id."""
 
 
 class WrongPlan(Refused):
@@ -143,6 +159,10 @@ class WrongPlan(Refused):
 
 class MethodRefused(Refused):
     """The unlearning method cannot be used here; says why and what can."""
+
+
+class TrainingCodeFailed(Refused):
+    """The site's own training code raised, or gave what no delta can be made of; facts: place."""
 
 
 class LevelRefused(Refused):
@@ -181,12 +201,28 @@ class ExportSuspended(Refused):
     """The serving version carries a subject whose erasure is open."""
 
 
+class ErasureNotApproved(Refused):
+    """The erasure waits for the approval of a second operator: nobody may carry it out."""
+
+
+class ErasureNotAwaiting(Refused):
+    """The erasure waits for nobody's approval; facts: state."""
+
+
+class NoAuthority(Refused):
+    """The coordinator has no certificate authority: certificates come from elsewhere."""
+
+
 class NotAuthenticated(LetheonError):
     """The caller did not prove who it is. A human is asked."""
 
 
 class NotPermitted(LetheonError):
     """The caller may not do this. A human is asked."""
+
+
+class InvitationRefused(NotPermitted):
+    """The token is unknown, used, expired, or of another site; facts: rule."""
 
 
 class StartOver(LetheonError):
@@ -229,6 +265,10 @@ class TooManyTransfers(Busy):
     """All transfer slots are taken."""
 
 
+class RateLimited(Busy):
+    """The caller calls more often than its identity may; facts: limit."""
+
+
 class MemoryShort(Busy):
     """The process is near its memory limit; nothing was begun."""
 
@@ -255,6 +295,10 @@ class DatabaseBusy(Busy):
 
 class VerificationRunning(Busy):
     """A verification of the ledger runs already."""
+
+
+class ExchangeRunning(Busy):
+    """The site recomputes its deltas for another erasure of its records first."""
 
 
 class RebuildRunning(Busy):
@@ -287,6 +331,10 @@ class Corrupt(LetheonError):
 
 class PayloadCorrupt(Corrupt):
     """A payload or model file no longer matches its digest."""
+
+
+class KeyGone(PayloadCorrupt):
+    """What was sealed has no data key that opens it: destroyed, or of another key store."""
 
 
 class DatabaseCorrupt(Corrupt):

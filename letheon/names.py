@@ -10,6 +10,8 @@ import re
 from letheon.errors import MalformedName
 
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_BASE = re.compile(rf"erasures/({_ID.pattern})/bases/(\d{{1,18}})")
+_CONTRIBUTION = re.compile(rf"erasures/({_ID.pattern})/contribution")
 _RULE = "lower-case letters, digits and dashes, at most 63, no dash at either end"
 
 HEAD = "models/head"
@@ -61,6 +63,28 @@ def erasure_name(identifier: str) -> str:
 def erasure_id(name: str) -> str:
     """The identifier in `erasures/{identifier}`. Raises MalformedName."""
     return _parse("erasures", name)
+
+
+def base_name(erasure: str, version: int) -> str:
+    """`erasures/{erasure}/bases/{version}`, of the full name of an erasure."""
+    return f"{erasure_name(erasure_id(erasure))}/bases/{version}"
+
+
+def base_of(name: str) -> tuple[str, int] | None:
+    """Erasure identifier and version in `erasures/{erasure}/bases/{version}`, else None."""
+    found = _BASE.fullmatch(name)
+    return (found[1], int(found[3])) if found else None
+
+
+def contribution_name(erasure: str) -> str:
+    """`erasures/{erasure}/contribution`, of the full name of an erasure."""
+    return f"{erasure_name(erasure_id(erasure))}/contribution"
+
+
+def contribution_of(name: str) -> str | None:
+    """Erasure identifier in `erasures/{erasure}/contribution`, else None."""
+    found = _CONTRIBUTION.fullmatch(name)
+    return found[1] if found else None
 
 
 def certificate_name(identifier: str) -> str:

@@ -8,6 +8,7 @@ A plug-in is one file and one line in `pyproject.toml`:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
@@ -18,6 +19,8 @@ AGGREGATION = "letheon.aggregation"
 UNLEARNING = "letheon.unlearning"
 SOURCES = "letheon.sources"
 MODELS = "letheon.models"
+TASKS = "letheon.tasks"
+TRAINERS = "letheon.trainers"
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -46,7 +49,21 @@ def build(group: str, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: 
     Raises UnknownPlugin, or BadConfig if the arguments do not fit its signature.
     """
     plugin = find(group, name)
+    if unknown := _unknown(plugin, arguments):
+        raise BadConfig(f"plug-in {name!r} of {group} refuses its arguments: {unknown}")
     try:
         return plugin(**arguments)
     except (TypeError, ValueError) as error:
         raise BadConfig(f"plug-in {name!r} of {group} refuses its arguments: {error}") from error
+
+
+def _unknown(plugin: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+    """A sentence on the first argument that the plug-in does not have; empty: it has them all."""
+    parameters = inspect.signature(plugin).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return ""
+    known = [each.name for each in parameters if each.kind is not each.VAR_POSITIONAL]
+    for name in arguments:
+        if name not in known:
+            return f"there is no {name!r}; there are: {', '.join(known) or 'none'}"
+    return ""

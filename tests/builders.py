@@ -21,6 +21,7 @@ from coordinator.core_wiring import build_core, open_store
 from coordinator.domain.erasure import Erasure, ErasureState, Level
 from coordinator.domain.site import Site, SiteState
 from coordinator.domain.upload import DeltaPurpose, Header, Purpose, Receipt
+from coordinator.services.receive_upload import ReceiveUpload
 from coordinator.training_wiring import receive_upload
 from letheon.federation.encoding import encode
 from letheon.federation.parameters import Layout, TensorSpec, Vector, write_safetensors
@@ -117,6 +118,7 @@ class Client:
         update_id: str | None = None,
         offset: int = 0,
         record_count: int = 100,
+        exclusion_counter: int = 0,
     ) -> training_pb2.UploadHeader:
         """The header of a training delta."""
         return training_pb2.UploadHeader(
@@ -132,6 +134,7 @@ class Client:
                 epoch=epoch,
                 record_count=record_count,
                 train_loss=0.5,
+                exclusion_counter=exclusion_counter,
             ),
         )
 
@@ -259,7 +262,13 @@ def an_erasure(name: str = "e1", site: str = "north", **overrides: Any) -> Erasu
 
 
 def take(
-    core: Core, purpose: Purpose, vector: Vector, *, update_id: str = "", size_limit: int = 0
+    core: Core,
+    purpose: Purpose,
+    vector: Vector,
+    *,
+    update_id: str = "",
+    size_limit: int = 0,
+    through: ReceiveUpload | None = None,
 ) -> Receipt | int:
     """One stream of an upload without a wire: the same use case, fed from memory.
 
@@ -276,11 +285,18 @@ def take(
         purpose=purpose,
     )
     sent = payload[: size_limit or len(payload)]
-    return receive_upload(core).receive(header, lambda offset: iter([sent[offset:]]))
+    uploads = through or receive_upload(core)
+    return uploads.receive(header, lambda offset: iter([sent[offset:]]))
 
 
 def take_delta(
-    core: Core, site: str, delta: Vector, *, base_version: int | None = None, update_id: str = ""
+    core: Core,
+    site: str,
+    delta: Vector,
+    *,
+    base_version: int | None = None,
+    update_id: str = "",
+    through: ReceiveUpload | None = None,
 ) -> Receipt:
     """Accepts a training delta without a wire."""
     position = core.live.position
@@ -293,7 +309,7 @@ def take_delta(
         record_count=100,
         train_loss=0.5,
     )
-    receipt = take(core, purpose, delta, update_id=update_id)
+    receipt = take(core, purpose, delta, update_id=update_id, through=through)
     assert isinstance(receipt, Receipt)
     return receipt
 

@@ -75,7 +75,7 @@ class Bench:
                 task=f"train-{self.position.epoch}-0-0",
                 base_version=more.get("base_version", self.position.version),
                 epoch=more.get("epoch", self.position.epoch),
-                exclusion_counter=0,
+                exclusion_counter=more.get("exclusion_counter", 0),
                 record_count=100,
                 train_loss=0.5,
             ),

@@ -15,10 +15,10 @@ from coordinator.bootstrap import Coordinator, build
 from letheon.federation.encoding import decode
 from letheon.federation.parameters import Vector
 from letheon.federation.plan import Plan
+from letheon.proof.certificate import FORMAT, OLDER_FORMATS, commitment, sign
 from letheon.servicekit.clock import Clock
 from letheon.servicekit.erasure_queue import MemoryErasureQueue
 from letheon.servicekit.signing import SigningKey, canonical_json
-from letheon.unlearning.certificate import FORMAT, commitment, sign
 from letheon.v1 import (
     certificates_pb2_grpc,
     erasures_pb2,
@@ -171,13 +171,31 @@ class Job:
         )
 
     def certify(self, key: SigningKey) -> erasures_pb2.Erasure:
-        return self.conclude(certificate=a_certificate(self.name, key))
+        return self.conclude(certificate=a_certificate(self.name, key, self.evidence()))
+
+    def evidence(self) -> dict[str, Any] | None:
+        """What the coordinator found when the gate passed; None before that."""
+        with self.federation.coordinator.core.store.read() as uow:
+            found = uow.erasures.get(self.name.rpartition("/")[2]).evidence_json
+        return json.loads(found) if found else None
 
 
-def a_certificate(erasure: str, key: SigningKey) -> bytes:
+def a_certificate(
+    erasure: str, key: SigningKey, evidence: Mapping[str, Any] | None = None
+) -> bytes:
+    """As a calibrator signs it; without evidence, of the format from before there was a log."""
     site = "sites/south"
-    subject = {"site": site, "salt": "s", "commitment": commitment(site, "s")}
-    return sign({"format": FORMAT, "erasure": erasure, "subject": subject}, key)
+    said: dict[str, Any] = {
+        "format": OLDER_FORMATS[0] if evidence is None else FORMAT,
+        "erasure": erasure,
+        "subject": {"site": site, "salt": "s", "commitment": commitment(site, "s")},
+    }
+    if evidence is not None:
+        said["federation"] = {"origin": evidence["federation_origin"]}
+        said["ledger"] = evidence["ledger_rows"]
+        said["recipients"] = evidence["recipients"]
+        said["signed_at"] = "2026-03-01T00:00:00.000000Z"
+    return sign(said, key)
 
 
 def tampered(certificate: bytes) -> bytes:

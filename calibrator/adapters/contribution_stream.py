@@ -9,7 +9,7 @@ from calibrator.domain.contributions import RetainedPart
 from letheon.errors import ChecksumMismatch, CoordinatorUnreachable, MalformedUpdate, OffsetMismatch
 from letheon.federation import encoding
 from letheon.federation.parameters import Layout
-from letheon.servicekit.transfer import check_chunk
+from letheon.servicekit.chunks import check_chunk
 from letheon.v1.erasures_pb2 import ContributionPart, DownloadContributionsResponse
 
 
@@ -21,7 +21,7 @@ def read_parts(
     Raises CoordinatorUnreachable for a stream that broke or is not what its headers say: the caller
     asks again.
     """
-    size_bytes = encoding.encoded_size(layout, "float32")
+    size_bytes = layout.size * 4
     header, data = None, bytearray()
     for response in responses:
         if response.WhichOneof("part") == "header":
@@ -37,10 +37,9 @@ def read_parts(
         if header is None:
             raise CoordinatorUnreachable("the contributions did not begin with a header")
         try:
-            check_chunk(response.chunk, len(data))
+            data += check_chunk(response.chunk, len(data))
         except (ChecksumMismatch, MalformedUpdate, OffsetMismatch) as error:
             raise CoordinatorUnreachable(f"the contributions broke: {error}") from error
-        data += response.chunk.data
         if len(data) > size_bytes:
             raise CoordinatorUnreachable(f"a part of {header.site} is longer than promised")
     if header is not None:

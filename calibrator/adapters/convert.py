@@ -14,6 +14,7 @@ from calibrator.ports import (
     AuditAnswered,
     CannotAnswer,
     EvaluateAnswered,
+    ExcludeAnswered,
     PatchUpload,
     UtilityAnswer,
 )
@@ -63,6 +64,7 @@ def erasure_from(message: erasures_pb2.Erasure) -> Erasure:
         level_admitted=_level(message.level_admitted) or level,
         caveats=tuple(message.caveats),
         uncertifiable=message.uncertifiable,
+        records=message.records,
     )
 
 
@@ -95,6 +97,7 @@ def removal_from(message: erasures_pb2.Removal) -> Removal:
         removed_entries=message.removed_entries,
         voided_entries=message.voided_entries,
         subtracted=message.subtracted,
+        exchanged=message.exchanged,
     )
 
 
@@ -120,6 +123,8 @@ def answer_from(message: erasures_pb2.Answer) -> Answer:
                 erase.update_id, erase.norm, erase.steps, erase.loss_before, erase.loss_after
             )
             return Answer(message.site, answered)
+        case "exclude":
+            return Answer(message.site, ExcludeAnswered(message.exclude.found))
         case "failure":
             return Answer(message.site, CannotAnswer(message.failure.reason))
         case _:
@@ -178,7 +183,7 @@ def patch_header(
     """The header of a patch's upload."""
     kinds = training_pb2.PatchPurpose
     layout = [
-        training_pb2.TensorSpec(name=t.name, shape=t.shape, dtype=plan.encoding)
+        training_pb2.TensorSpec(name=t.name, shape=t.shape, dtype=plan.patch_encoding)
         for t in plan.parameters.tensors
     ]
     return training_pb2.UploadHeader(

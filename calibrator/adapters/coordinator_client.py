@@ -205,7 +205,7 @@ class CoordinatorClient:
         )
         stream = self._jobs.DownloadAnswer(request, timeout=transfer.TRANSFER_DEADLINE_S)
         received = transfer.receive(stream, directory / "answer")
-        return _take(received.path, self.plan().encoding)
+        return _take(received.path, self.plan().patch_encoding)
 
     def merged_version(self, update_id: str) -> int | None:
         """Version after the patch was added, None if it was not."""

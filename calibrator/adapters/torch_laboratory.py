@@ -18,10 +18,10 @@ from letheon.errors import MethodRefused
 from letheon.federation import arithmetic
 from letheon.federation.parameters import Vector, flatten, unflatten
 from letheon.federation.plan import Plan
-from letheon.imaging.models.model import ImageSpec
+from letheon.imaging.models.model import spec_of
 from letheon.imaging.models.weights import initialise, read_weights, write_weights
 from letheon.imaging.records import Records
-from letheon.imaging.scores import utility
+from letheon.imaging.tasks.task import build_task
 from letheon.unlearning.calibration import FAMILY_TRANSFORM, calibrate, read_parameters
 from letheon.unlearning.recombination import Factors, add_share, fit
 from letheon.unlearning.server_rules import find_rule
@@ -30,6 +30,11 @@ NO_PROBE = (
     "a calibration with transform probe needs the attacker's own trigger, which no calibrator "
     "has: take transform family"
 )
+NO_CLASSES = (
+    "this step is made for 2-D images of one class each, and the plan's task is another: "
+    "take the method removal"
+)
+_IMAGE_SIDES = 3  # channels, height, width
 
 
 class TorchLaboratory:
@@ -38,7 +43,10 @@ class TorchLaboratory:
     def __init__(self, plan: Plan, images: Images, threads: int) -> None:
         """`threads`: of torch, for the whole process."""
         torch.set_num_threads(threads)
-        spec = ImageSpec(plan.image.channels, plan.image.height, plan.image.width)
+        spec = spec_of(plan.image.shape)
+        self._task = build_task(plan.task.plugin, plan.task.arguments)
+        # The rules transform 2-D images and compare classes of them.
+        self._takes_rules = self._task.one_class and len(plan.image.shape) == _IMAGE_SIDES
         self._layout = plan.parameters
         model = plan.model
         self._initial = partial(initialise, model.plugin, model.arguments, spec, plan.classes)
@@ -83,9 +91,10 @@ class TorchLaboratory:
         settings, transform = read_parameters(parameters)
         if transform != FAMILY_TRANSFORM:
             raise MethodRefused(NO_PROBE)
+        self._check_rules()
         with self._lock:
             self._load(head)
-            outcome = calibrate(self._module, calibration.images, settings, seed)
+            outcome = calibrate(self._module, np.asarray(calibration.images), settings, seed)
             change = flatten(read_weights(self._module), self._layout) - head
             length = arithmetic.norm(change)
             scale = min(1.0, cap_norm / length) if length > 0 else 1.0
@@ -115,6 +124,7 @@ class TorchLaboratory:
         if calibration is None or audit is None:
             return Rejected(NO_CALIBRATION, unequipped=True)
         work = find_rule(rule)
+        self._check_rules()
         with self._lock:
             self._load(head)
             numbers = work(self._module, calibration, parameters, seed, self._initial)
@@ -138,6 +148,8 @@ class TorchLaboratory:
         calibration, audit = self._images.calibration, self._images.audit
         if calibration is None or audit is None:
             return Rejected(NO_CALIBRATION, unequipped=True)
+        if not self._takes_rules:
+            return Rejected(NO_CLASSES, unequipped=True)
         with self._lock:
             self._load(head)
             fitted = fit(self._module, [p.values for p in parts], calibration, parameters, seed)
@@ -156,12 +168,16 @@ class TorchLaboratory:
             add_share(share, part.values, row, sizes)
         return shares
 
+    def _check_rules(self) -> None:
+        if not self._takes_rules:
+            raise MethodRefused(NO_CLASSES)
+
     def _load(self, weights: Vector) -> None:
         write_weights(self._module, unflatten(weights, self._layout))
 
     def _accuracy(self, weights: Vector, records: Records) -> float:
         self._load(weights)
-        return utility(self._module, records).accuracy
+        return self._task.utility(self._module, records).accuracy
 
 
 def _too_costly(what: str, before: float, after: float, allowed_drop: float) -> str:

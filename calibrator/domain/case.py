@@ -41,6 +41,7 @@ class Erasure:
     level_admitted: str = "L1"  # the highest that can be granted
     caveats: tuple[str, ...] = ()  # what must not be concluded, a sentence each
     uncertifiable: str = ""  # why no certificate can be given, a sentence
+    records: str = ""  # the opaque reference, if the subject is some records of the site
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Removal:
     removed_entries: int
     voided_entries: int
     subtracted: bool
+    exchanged: bool = False  # deltas with the records gave way to deltas without them
 
 
 @dataclass(frozen=True)

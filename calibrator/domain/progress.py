@@ -76,6 +76,24 @@ class MethodProgress(_Part):
     tries: int = 0  # update ids of the present step that another payload had used up
 
 
+class ExchangeProgress(_Part):
+    """Records of a site that stays: how far their removal has come."""
+
+    since: datetime
+    asked: Asked | None = None  # the agent, to recompute
+    version: int = 0  # the head it was asked about
+    restarts: int = 0  # later removals after which it was asked again
+    pending: PendingPatch | None = None
+    tries: int = 0  # update ids that another payload had used up
+    is_added: bool = False  # the patch is in the head
+    readmitted_because: str = ""  # why the site is removed and readmitted instead, a sentence
+
+    def asked_again(self) -> ExchangeProgress:
+        """As before the agent was asked, under another name."""
+        update = {"asked": None, "pending": None, "restarts": self.restarts + 1}
+        return self.model_copy(update=update)
+
+
 class Candidate(_Part):
     """A version under test."""
 
@@ -120,6 +138,7 @@ class Progress(_Part):
     salt: str  # of the subject's commitment
     preparation_tried: bool = False  # of a method that prepares patches for the removal
     prepared_patches: SitePatches | None = None  # until the method begins
+    exchange: ExchangeProgress | None = None  # of records, until their removal
     removal: Removal | None = None
     restarts: int = 0  # later removals that made the method start over
     own_patches: int = 0  # versions that the calibrator itself added since the removal

@@ -9,8 +9,8 @@ import numpy as np
 
 from letheon.errors import BadData
 from letheon.federation.plan import Plan
-from letheon.imaging.fitness import check_fit
 from letheon.imaging.records import Records
+from letheon.imaging.tasks.task import build_task
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,10 @@ def check_disjoint(images: Images) -> None:
 
 def check_images(images: Images, plan: Plan) -> None:
     """Raises BadData unless both sets fit the plan and are disjoint."""
+    task = build_task(plan.task.plugin, plan.task.arguments)
     for records in (images.calibration, images.audit):
         if records is not None:
-            check_fit(
-                records,
-                classes=plan.classes,
-                channels=plan.image.channels,
-                height=plan.image.height,
-                width=plan.image.width,
-            )
+            task.check_fit(records, shape=plan.image.shape, classes=plan.classes)
     check_disjoint(images)
 
 

@@ -105,7 +105,7 @@ def pack(
 
     `site`: whose contribution it is made of, if of one.
     """
-    payload = encoding.encode(patch, workshop.plan.encoding)
+    payload = encoding.encode(patch, workshop.plan.patch_encoding)
     update_id = derived_uuid(job.erasure.name, job.progress.restarts, name, tries)
     _path(workshop, update_id).write_bytes(payload)
     return PendingPatch(

@@ -7,7 +7,8 @@ from calibrator.domain.progress import Judged, Stage
 from calibrator.ports import Attempt, Certified, Failed, Recorded
 from calibrator.services.job import Ended, Job, Moved, Workshop
 from letheon.errors import MalformedRequest
-from letheon.unlearning import certificate, statement
+from letheon.proof import certificate
+from letheon.unlearning import statement
 from letheon.unlearning.gate import FORGETTING, Verdict
 
 
@@ -109,6 +110,7 @@ def _filing(erasure: Erasure) -> statement.Filing:
         deadline=erasure.deadline,
         level_admitted=erasure.level_admitted,
         caveats=erasure.caveats,
+        records=erasure.records,
     )
 
 
@@ -126,4 +128,5 @@ def _change(removal: Removal, promoted: ModelRef) -> statement.Change:
         head_norm_before=removal.head_norm_before,
         removed_entries=removal.removed_entries,
         voided_entries=removal.voided_entries,
+        exchanged=removal.exchanged,
     )

@@ -5,16 +5,18 @@ from __future__ import annotations
 from calibrator.domain.progress import Stage
 from calibrator.ports import Failed
 from calibrator.services.ask_before import ask_before
-from calibrator.services.job import Ended, Job, Moved, Workshop
+from calibrator.services.exchange_records import exchange_fact, exchange_records
+from calibrator.services.job import Ended, Job, Moved, Waiting, Workshop
 from calibrator.services.prepare_patches import prepare_patches
 from letheon.errors import MethodRefused
 from letheon.unlearning.method import CALIBRATION_IMAGES, Preparing
 
 
-def remove_contribution(job: Job, workshop: Workshop) -> Moved | Ended:
+def remove_contribution(job: Job, workshop: Workshop) -> Moved | Waiting | Ended:
     """Has the coordinator remove, then asks about the version from before.
 
-    A method that prepares patches for the removal makes them first, in a step of its own.
+    A method that prepares patches for the removal makes them first, in a step of its own. Records
+    of a site that stays are exchanged, or their site is readmitted (`exchange_records`).
     Ends with a failure, once removed, where nobody is left to repair or test the model: waiting
     for a gate that cannot run would never end. A repeat gives the recorded removal. Raises
     MethodRefused, before anything is changed, for a method that needs images this calibrator was
@@ -24,6 +26,10 @@ def remove_contribution(job: Job, workshop: Workshop) -> Moved | Ended:
     method = workshop.method(job.erasure.method)
     if isinstance(method, Preparing) and not job.progress.preparation_tried:
         return prepare_patches(job, method.preparation(), workshop)
+    if job.erasure.records:
+        under_way = exchange_records(job, workshop)
+        if under_way is not None:
+            return under_way
     removal = workshop.coordinator.remove(job.ticket)
     if job.erasure.uncertifiable:
         return Ended(
@@ -33,9 +39,14 @@ def remove_contribution(job: Job, workshop: Workshop) -> Moved | Ended:
             )
         )
     ask_before(job, removal.version_before, workshop)
+    steps = job.progress.steps
+    if job.progress.exchange is not None:
+        fact = exchange_fact(job.progress.exchange, removal.version_after, removal.removed_entries)
+        steps = (*steps, fact)
     progress = job.progress.model_copy(
         update={
             "removal": removal,
+            "steps": steps,
             "stage": Stage.METHOD,
             "stage_since": workshop.clock.now(),
         }

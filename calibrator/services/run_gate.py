@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from calibrator.domain.case import ModelRef
 from calibrator.domain.progress import Asked, Candidate, Judged, Progress, Stage
-from calibrator.ports import Answer, AuditAnswered, EvaluateAnswered
+from calibrator.ports import Answer, AuditAnswered, CannotAnswer, EvaluateAnswered
 from calibrator.services.ask_before import accuracy_before, audit_before, bootstrap_seed
 from calibrator.services.job import Job, Moved, Waiting, Workshop
 from letheon.errors import PatchVoid, UnknownModelVersion
@@ -129,6 +129,7 @@ def _judge(
         Rules(settings.utility_margin, settings.worst_site_margin, settings.forget_margin),
         workshop.method(job.erasure.method).offer,
         late=[answer.site for answer in evaluations if answer.outcome is None],
+        no_audit=_refusal(audits),
     )
     now = workshop.clock.now()
     judged = Judged(
@@ -160,6 +161,14 @@ def _utilities(
             now = by_version[candidate]
             sites.append(SiteUtility(answer.site, now.records, known[answer.site], now.accuracy))
     return sites
+
+
+def _refusal(audits: Sequence[Answer]) -> str:
+    """What the subject's agent says of why it did not audit, a sentence, or nothing."""
+    for answer in audits:
+        if isinstance(answer.outcome, CannotAnswer):
+            return f"the subject's agent did not audit: {answer.outcome.reason}"
+    return ""
 
 
 def _statistic(answers: Sequence[Answer], version: int) -> ForgetStatistic | None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from client_agent.domain.tasks import TaskAbandoned, TrainingProcessDied
@@ -25,6 +25,8 @@ from client_agent.training_child.lines import (
 
 _LOOK_AGAIN_S = 0.2
 _ABANDON_GRACE_S = 10.0
+# Without it cuBLAS gives other digits from run to run; it is read before the GPU is first used.
+_DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 class ChildLink:
@@ -34,17 +36,25 @@ class ChildLink:
     started it.
     """
 
-    def __init__(self, *, memory_limit_bytes: int | None, log_level: str) -> None:
+    def __init__(
+        self,
+        *,
+        memory_limit_bytes: int | None,
+        log_level: str,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_wait` is called again and again while a command runs."""
         limit = [] if memory_limit_bytes is None else [str(memory_limit_bytes)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "client_agent.training_child", str(os.getpid()), *limit],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env={**os.environ, "LETHEON_LOG_LEVEL": log_level},
+            env={**os.environ, **_DETERMINISTIC, "LETHEON_LOG_LEVEL": log_level},
             # Ctrl-C at a terminal is for the daemon, which then stops the child in order.
             start_new_session=True,
         )
+        self._on_wait = on_wait
         self._replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
         self._writing = threading.Lock()  # held only for one short line
         self._last_id = 0
@@ -112,6 +122,7 @@ class ChildLink:
 
     def _reply(self) -> Reply:
         while True:
+            self._on_wait()
             try:
                 reply = self._replies.get(timeout=_LOOK_AGAIN_S)
             except queue.Empty:

@@ -9,13 +9,19 @@ from client_agent.domain.answers import (
     AuditAnswer,
     EraseAnswer,
     EvaluateAnswer,
+    ExcludeAnswer,
+    InvalidateAnswer,
     TaskFailure,
 )
+from client_agent.domain.privacy import PrivacyLoss
 from client_agent.domain.tasks import (
     Assignment,
     AuditTask,
     EraseTask,
     EvaluateTask,
+    ExcludeTask,
+    InvalidateTask,
+    MergedDelta,
     SiteState,
     Standing,
     Task,
@@ -25,7 +31,10 @@ from client_agent.domain.tasks import (
 from client_agent.domain.upload import DeltaFacts, Receipt, ReceiptOutcome, Upload
 from letheon.errors import InternalFault
 from letheon.federation.parameters import Layout
-from letheon.v1 import sites_pb2, training_pb2
+from letheon.names import site_id, task_id
+from letheon.proof.manifest import Manifest
+from letheon.proof.update_signature import SignedUpdate
+from letheon.v1 import models_pb2, sites_pb2, training_pb2
 
 _STATES = {
     sites_pb2.Site.ACTIVE: SiteState.ACTIVE,
@@ -39,6 +48,19 @@ _OUTCOMES = {
 }
 
 
+def privacy_loss(loss: PrivacyLoss | None) -> sites_pb2.PrivacyLoss | None:
+    """None where the site does not train privately."""
+    if loss is None:
+        return None
+    return sites_pb2.PrivacyLoss(
+        epsilon=loss.epsilon,
+        delta=loss.delta,
+        epsilon_budget=loss.budget,
+        unit=loss.unit,
+        spent=loss.is_spent,
+    )
+
+
 def standing(site: sites_pb2.Site) -> Standing:
     """Raises InternalFault for a state this agent does not know."""
     if site.state not in _STATES:
@@ -48,7 +70,7 @@ def standing(site: sites_pb2.Site) -> Standing:
 
 def assignment(response: training_pb2.NextTaskResponse) -> Assignment:
     """A response without an outcome is an immediate wait."""
-    return Assignment(_work(response), response.epoch)
+    return Assignment(_work(response), response.epoch, response.traceparent)
 
 
 def _work(response: training_pb2.NextTaskResponse) -> Task | Wait:
@@ -62,10 +84,21 @@ def _work(response: training_pb2.NextTaskResponse) -> Task | Wait:
             return EvaluateTask(response.evaluate.name, tuple(response.evaluate.versions))
         case "audit":
             a = response.audit
-            return AuditTask(a.name, a.erasure, tuple(a.versions), a.seed)
+            return AuditTask(a.name, a.erasure, tuple(a.versions), a.seed, a.records)
+        case "exclude":
+            x = response.exclude
+            return ExcludeTask(x.name, x.erasure, x.records)
+        case "invalidate":
+            i = response.invalidate
+            return InvalidateTask(i.name, i.erasure, i.first_version, i.last_version)
         case "erase":
             e = response.erase
-            return EraseTask(e.name, e.erasure, e.method, e.parameters_json, e.version, e.seed)
+            deltas = tuple(
+                MergedDelta(d.update_id, d.base_version, d.coefficient) for d in e.deltas
+            )
+            return EraseTask(
+                e.name, e.erasure, e.method, e.parameters_json, e.version, e.seed, e.records, deltas
+            )
         case _:
             return Wait(response.retry_after.ToTimedelta().total_seconds())
 
@@ -116,6 +149,36 @@ def upload_header(upload: Upload, site: str, layout: Layout) -> training_pb2.Upl
     return header
 
 
+def signed_update(header: training_pb2.UploadHeader) -> SignedUpdate:
+    """What the site signs of an upload."""
+    delta = header.delta if header.WhichOneof("purpose") == "delta" else None
+    site, task = (delta or header.answer).site, (delta or header.answer).task
+    return SignedUpdate(
+        site=site_id(site),
+        update_id=header.update_id,
+        task=task_id(task),
+        base_version=-1 if delta is None else delta.base_version,
+        epoch=-1 if delta is None else delta.epoch,
+        record_count=0 if delta is None else delta.record_count,
+        payload_sha256=header.sha256.hex(),
+        payload_bytes=header.size_bytes,
+        encoding=header.layout[0].dtype,
+    )
+
+
+def manifest(header: models_pb2.Model) -> Manifest:
+    """What the coordinator signed of a download."""
+    return Manifest(
+        origin=header.origin,
+        name=header.name,
+        version=header.version,
+        epoch=header.epoch,
+        size_bytes=header.size_bytes,
+        sha256=header.sha256,
+        plan_digest=header.plan_digest,
+    )
+
+
 def answer_request(site: str, task: str, answer: Answer) -> training_pb2.SubmitAnswerRequest:
     """The answer on the wire; the domain's field names are those of the protocol."""
     request = training_pb2.SubmitAnswerRequest(site=site, task=task)
@@ -134,6 +197,10 @@ def answer_request(site: str, task: str, answer: Answer) -> training_pb2.SubmitA
             )
         case EraseAnswer():
             request.erase.CopyFrom(training_pb2.EraseAnswer(**asdict(answer)))
+        case ExcludeAnswer(found):
+            request.exclude.CopyFrom(training_pb2.ExcludeAnswer(found=found))
+        case InvalidateAnswer(removed):
+            request.invalidate.CopyFrom(training_pb2.InvalidateAnswer(copies_removed=removed))
         case TaskFailure(reason):
             request.failure.CopyFrom(training_pb2.TaskFailure(reason=reason))
     return request

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from client_agent.domain.answers import ForgetStatistic, Utility
+from client_agent.domain.privacy import PrivacyStanding, Quote
 from client_agent.domain.tasks import ModelFile, TaskAbandoned, TrainTask
+from client_agent.domain.upload import Payload
 from client_agent.ports import ErasePatch, Holdings, TrainedDelta, Trainer
 from letheon.federation.plan import Plan
 from letheon.servicekit.clock import Clock
@@ -29,9 +31,13 @@ class LastingTrainer:
         """As the trainer."""
         return self._trainer.open()
 
-    def adopt(self, plan: Plan) -> None:
+    def adopt(self, plan: Plan) -> PrivacyStanding | None:
         """As the trainer."""
-        self._trainer.adopt(plan)
+        return self._trainer.adopt(plan)
+
+    def quote(self) -> Quote:
+        """As the trainer."""
+        return self._trainer.quote()
 
     def train(self, base: ModelFile, task: TrainTask, target: Path) -> TrainedDelta:
         """As the trainer, and not before the duration is over.
@@ -58,6 +64,16 @@ class LastingTrainer:
     def audit(self, model: ModelFile, seed: int) -> ForgetStatistic:
         """As the trainer."""
         return self._trainer.audit(model, seed)
+
+    def retrain(
+        self, base: ModelFile, record_ids: Path, rate: float, seed: int, target: Path
+    ) -> Payload:
+        """As the trainer, as fast as it can."""
+        return self._trainer.retrain(base, record_ids, rate, seed, target)
+
+    def audit_subject(self, model: ModelFile, seed: int, tokens: Sequence[str]) -> ForgetStatistic:
+        """As the trainer."""
+        return self._trainer.audit_subject(model, seed, tokens)
 
     def erase(
         self, model: ModelFile, parameters: Mapping[str, Any], seed: int, target: Path

@@ -18,8 +18,10 @@ from typing import Any, cast
 
 from client_agent.adapters.state_dir import sync_directory
 from client_agent.domain.answers import EraseAnswer
+from client_agent.domain.tasks import SiteDiskFailed
 from client_agent.domain.upload import DeltaFacts, Payload, Receipt, Upload, UploadState
 from letheon.errors import BadConfig, StorageUnavailable
+from letheon.servicekit import tracing
 from letheon.servicekit.clock import Clock
 from letheon.servicekit.faults import reach
 
@@ -41,7 +43,7 @@ CREATE TABLE IF NOT EXISTS uploads (
   drop_reason TEXT,
   -- of a training delta
   base_version INTEGER, epoch INTEGER, seed INTEGER, learning_rate REAL,
-  exclusion_counter INTEGER,
+  exclusion_counter INTEGER, exclusions INTEGER NOT NULL DEFAULT 0,
   record_count INTEGER, train_loss REAL,
   record_set TEXT REFERENCES record_sets (fingerprint),
   -- of an erase answer
@@ -106,6 +108,7 @@ class SqliteOutbox:
         except (StorageUnavailable, OSError):
             kept.replace(upload.payload.path)  # without its row nobody would ever send it
             raise
+        tracing.leave(upload.update_id)  # its upload goes on with the trace of its making
         return replace(upload, payload=replace(upload.payload, path=kept), made_at=made_at)
 
     def waiting(self) -> tuple[Upload, ...]:
@@ -144,6 +147,13 @@ class SqliteOutbox:
         """The answer that belongs to a stored payload has arrived."""
         self._end(upload, UploadState.ACCEPTED, None)
 
+    def facts_of(self, update_id: str) -> DeltaFacts | None:
+        """How an accepted delta was made, or None if this log does not know it."""
+        row = self._execute(
+            "SELECT * FROM uploads WHERE update_id = ? AND erase_answer IS NULL", (update_id,)
+        ).fetchone()
+        return None if row is None else DeltaFacts(**{name: row[name] for name in _DELTA_COLUMNS})
+
     def remember_records(self, record_set: str, record_ids: Sequence[str]) -> None:
         """Keeps which records a fingerprint stands for."""
         self._execute(
@@ -170,7 +180,7 @@ class SqliteOutbox:
         try:
             return self._db.execute(statement, cast(Any, values))
         except sqlite3.Error as error:
-            raise StorageUnavailable(f"the outbox cannot be written: {error}") from error
+            raise SiteDiskFailed(f"the outbox cannot be written: {error}") from error
 
     def _path(self, update_id: str) -> Path:
         return self._folder / f"{update_id}.payload"
@@ -214,4 +224,12 @@ def _open(database: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.executescript(_SCHEMA)
+    _add_later_columns(connection)
     return connection
+
+
+def _add_later_columns(connection: sqlite3.Connection) -> None:
+    """A state directory of an earlier release goes on."""
+    known = {row["name"] for row in connection.execute("PRAGMA table_info(uploads)")}
+    if "exclusions" not in known:
+        connection.execute("ALTER TABLE uploads ADD COLUMN exclusions INTEGER NOT NULL DEFAULT 0")

@@ -11,6 +11,8 @@ from typing import IO
 
 from letheon.errors import BadConfig
 
+RESIDUALS = "residuals"
+
 
 @dataclass(frozen=True)
 class StateDir:
@@ -33,6 +35,26 @@ class StateDir:
     def models(self) -> Path:
         """Model cache; may be emptied at any moment."""
         return self.root / "models"
+
+    @property
+    def residuals(self) -> Path:
+        """What encodings took from deltas, for the next ones."""
+        return self.root / RESIDUALS
+
+    @property
+    def update_key(self) -> Path:
+        """Private key that signs what the site sends."""
+        return self.root / "update_key.pem"
+
+    @property
+    def log(self) -> Path:
+        """Checkpoints of the coordinator's transparency log."""
+        return self.root / "log"
+
+    @property
+    def exchange(self) -> Path:
+        """Sums of recomputed deltas; kept until their exchange is answered."""
+        return self.root / "exchange"
 
     @property
     def work(self) -> Path:
@@ -64,7 +86,7 @@ def occupy(root: Path) -> StateDir:
             f"state_dir {root} is in use by another agent: give each its own"
         ) from error
     state = StateDir(root, lock)
-    for folder in (state.outbox, state.models, state.work):
+    for folder in (state.outbox, state.models, state.exchange, state.work, state.log):
         folder.mkdir(exist_ok=True)
     # Parts of downloads stay: they are resumed, or removed when a new epoch is heard of.
     for leftover in (*state.work.iterdir(), *root.glob("*.tmp"), *state.models.glob("*.tmp")):

@@ -62,10 +62,24 @@ class EraseAnswer:
 
 
 @dataclass(frozen=True)
+class ExcludeAnswer:
+    """Whether the site knows the records; it then uses them no longer."""
+
+    found: bool
+
+
+@dataclass(frozen=True)
+class InvalidateAnswer:
+    """None of the versions is held any more."""
+
+    copies_removed: int
+
+
+@dataclass(frozen=True)
 class TaskFailure:
     """The task cannot be done; a sentence without any record or patient identifier."""
 
     reason: str
 
 
-Answer = EvaluateAnswer | AuditAnswer | EraseAnswer | TaskFailure
+Answer = EvaluateAnswer | AuditAnswer | EraseAnswer | ExcludeAnswer | InvalidateAnswer | TaskFailure

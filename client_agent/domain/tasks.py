@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from letheon.errors import StartOver, Unavailable
+from letheon.errors import Refused, StartOver, StorageUnavailable, Unavailable
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,25 @@ class AuditTask:
     erasure: str
     versions: tuple[int, ...]
     seed: int
+    records: str = ""  # reference of the records to compare; empty: all that is trained on
+
+
+@dataclass(frozen=True)
+class MergedDelta:
+    """One of the site's deltas as it went into the head."""
+
+    update_id: str
+    base_version: int
+    coefficient: float
+
+
+@dataclass(frozen=True)
+class ExcludeTask:
+    """Use some records no longer."""
+
+    name: str
+    erasure: str
+    records: str  # their reference
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,18 @@ class EraseTask:
     parameters_json: str
     version: int
     seed: int
+    records: str = ""  # reference: recompute these deltas without them
+    deltas: tuple[MergedDelta, ...] = ()
+
+
+@dataclass(frozen=True)
+class InvalidateTask:
+    """Delete what is held of these versions: an erasure made them invalid."""
+
+    name: str
+    erasure: str
+    first_version: int
+    last_version: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +89,7 @@ class Wait:
     seconds: float
 
 
-AnswerTask = EvaluateTask | AuditTask | EraseTask
+AnswerTask = ExcludeTask | EvaluateTask | AuditTask | EraseTask | InvalidateTask
 Task = TrainTask | AnswerTask
 
 
@@ -68,6 +99,7 @@ class Assignment:
 
     work: Task | Wait
     epoch: int
+    traceparent: str = ""  # the trace that the task belongs to, if any
 
 
 @dataclass(frozen=True)
@@ -122,3 +154,11 @@ class TaskAbandoned(StartOver):
 
 class TrainingProcessDied(Unavailable):
     """The training process ended in the middle of a command."""
+
+
+class GpuOutOfMemory(Refused):
+    """The GPU has no memory left for this task; the training process lives."""
+
+
+class SiteDiskFailed(StorageUnavailable):
+    """The disk of this site, not the coordinator's, did not take what was to be kept."""

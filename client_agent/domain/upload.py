@@ -42,6 +42,7 @@ class DeltaFacts:
     record_count: int
     train_loss: float
     record_set: str  # fingerprint of the records it was trained on
+    exclusions: int = 0  # generation of the exclusions it was trained under
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class DropReason(StrEnum):
 
     TOO_OLD = "TOO_OLD"
     STALE_EPOCH = "STALE_EPOCH"
+    RECORDS_EXCLUDED = "RECORDS_EXCLUDED"
     PAYLOAD_CORRUPT = "PAYLOAD_CORRUPT"
 
 

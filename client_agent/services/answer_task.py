@@ -14,6 +14,9 @@ from client_agent.domain.answers import (
     AuditAnswer,
     EraseAnswer,
     EvaluateAnswer,
+    ExcludeAnswer,
+    ForgetStatistic,
+    InvalidateAnswer,
     TaskFailure,
 )
 from client_agent.domain.tasks import (
@@ -21,14 +24,17 @@ from client_agent.domain.tasks import (
     AuditTask,
     EraseTask,
     EvaluateTask,
+    ExcludeTask,
+    InvalidateTask,
     TaskAbandoned,
     TaskOutcome,
     TrainingProcessDied,
 )
 from client_agent.domain.upload import Upload
-from client_agent.ports import Coordinator, Outbox, Trainer
+from client_agent.ports import Coordinator, Outbox, Subjects, Trainer
 from client_agent.services.model_cache import ModelCache
 from client_agent.services.pulse import Heartbeat
+from client_agent.services.recompute import Recompute
 from letheon import registry
 from letheon.errors import (
     BadConfig,
@@ -46,6 +52,7 @@ from letheon.errors import (
     UnknownPlugin,
     UnknownSite,
 )
+from letheon.federation.plan import Plan
 from letheon.servicekit.faults import reach
 
 log = logging.getLogger(__name__)
@@ -62,10 +69,12 @@ class AnswerErasure:
     work: Path
     max_attempts: int
     heartbeat: Callable[[str], Heartbeat]
+    subjects: Subjects
+    recompute: Recompute
     new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
 
-    def __call__(self, task: AnswerTask) -> TaskOutcome:
-        """Does the task once and answers it.
+    def __call__(self, task: AnswerTask, plan: Plan) -> TaskOutcome:
+        """Does the task once and answers it; of a recomputation, one delta.
 
         Raises what says nothing of the task (Unavailable, Busy, UnknownSite); the coordinator
         hands it out again then.
@@ -76,7 +85,7 @@ class AnswerErasure:
             return self._give_up(task, "every attempt at this task ended before its answer arrived")
         try:
             with self.heartbeat(task.name):
-                self._do(task)
+                self._do(task, plan)
         except TaskAbandoned:
             self.outbox.end_attempts(task.name)
             return TaskOutcome.SUPERSEDED
@@ -98,18 +107,42 @@ class AnswerErasure:
             raise
         return TaskOutcome.DONE
 
-    def _do(self, task: AnswerTask) -> None:
+    def _do(self, task: AnswerTask, plan: Plan) -> None:
         match task:
+            case ExcludeTask(name, erasure, records):
+                found = self.subjects.exclude(records, erasure)
+                log.info("records_excluded", extra={"erasure": erasure, "found": found})
+                reach("agent.excluded")
+                self.coordinator.submit(name, ExcludeAnswer(found))
+                self.outbox.end_attempts(name)
             case EvaluateTask(name, versions):
                 utilities = [self.trainer.evaluate(self.cache.version(v)) for v in versions]
                 self.coordinator.submit(name, EvaluateAnswer(tuple(utilities)))
                 self.outbox.end_attempts(name)
-            case AuditTask(name, _, versions, seed):
-                statistics = [self.trainer.audit(self.cache.version(v), seed) for v in versions]
+            case AuditTask(name, _, versions, seed, records):
+                statistics = [self._audited(version, seed, records) for version in versions]
                 self.coordinator.submit(name, AuditAnswer(tuple(statistics)))
                 self.outbox.end_attempts(name)
+            case InvalidateTask(name, erasure, first, last):
+                removed = self.cache.forget_versions(first, last)
+                fields = {"erasure": erasure, "first_version": first, "last_version": last}
+                log.info("versions_invalidated", extra={**fields, "copies_removed": removed})
+                self.coordinator.submit(name, InvalidateAnswer(removed))
+                self.outbox.end_attempts(name)
+            case EraseTask() if task.records:
+                self.recompute(task, plan)
+                self.outbox.end_attempts(task.name)  # each delta has its own
             case EraseTask():
                 self._erase(task)
+
+    def _audited(self, version: int, seed: int, records: str) -> ForgetStatistic:
+        model = self.cache.version(version)
+        if not records:
+            return self.trainer.audit(model, seed)
+        subject = self.subjects.by_reference(records)
+        if subject is None:
+            raise Refused("this site knows no records under the reference of this erasure")
+        return self.trainer.audit_subject(model, seed, subject.tokens)
 
     def _erase(self, task: EraseTask) -> None:
         """Leaves payload and answer in the outbox; they go out with the next flush."""
@@ -142,6 +175,7 @@ class AnswerErasure:
         except NotFound:
             log.info("task_withdrawn", extra={"task": task.name})
         self.outbox.end_attempts(task.name)
+        self.recompute.forget(task.name)
         return TaskOutcome.FAILED
 
 

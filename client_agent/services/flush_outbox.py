@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from client_agent.domain.answers import EraseAnswer, TaskFailure
 from client_agent.domain.delay import come_back_after
+from client_agent.domain.hours import Hours
 from client_agent.domain.upload import (
     DeltaFacts,
     DropReason,
@@ -37,6 +38,7 @@ from letheon.errors import (
     UploadBusy,
 )
 from letheon.federation.parameters import Layout
+from letheon.servicekit import tracing
 from letheon.servicekit.clock import Clock
 from letheon.servicekit.faults import reach
 
@@ -63,15 +65,23 @@ class FlushOutbox:
         metrics: AgentMetrics,
         clock: Clock,
         max_age: timedelta,
+        exclusions: Callable[[], int],
+        hours: Hours = Hours(),  # noqa: B008 - a constant
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """Deltas that were not accepted within `max_age` are dropped; `draw` is in [0, 1)."""
+        """Deltas that were not accepted within `max_age` are dropped, and none is sent outside
+        the hours; `draw` is in [0, 1).
+
+        So are those trained under an older generation of `exclusions`: they may hold the records.
+        """
         self._outbox = outbox
         self._coordinator = coordinator
         self._metrics = metrics
         self._clock = clock
         self._max_age = max_age
+        self._hours = hours
         self._draw = draw
+        self._exclusions = exclusions
         self._due: dict[str, float] = {}  # update id -> monotonic seconds
         self._resent: Counter[str] = Counter()
 
@@ -81,13 +91,26 @@ class FlushOutbox:
         `epoch` is the newest one heard of. Raises Unavailable, UnknownSite and whatever is no
         answer to an upload; nothing is lost.
         """
+        closed_s = self._hours.seconds_until_open(self._clock.now())
+        held = set()
         for upload in self._outbox.waiting():
-            if self._clock.monotonic() >= self._due.get(upload.update_id, 0.0):
-                self._attend(upload, layout, epoch)
+            if closed_s > 0.0 and self._may_wait(upload, epoch):
+                held.add(upload.update_id)
+            elif self._clock.monotonic() >= self._due.get(upload.update_id, 0.0):
+                with tracing.resumed(upload.update_id), tracing.span("update.upload"):
+                    self._attend(upload, layout, epoch)
         left = [upload.update_id for upload in self._outbox.waiting()]
         self._metrics.outbox_depth.set(len(left))
+        self._metrics.uploads_held.set(len(held))
         now = self._clock.monotonic()
-        return min((max(0.0, self._due.get(one, now) - now) for one in left), default=None)
+        due = (closed_s if one in held else self._due.get(one, now) - now for one in left)
+        return min((max(0.0, wait_s) for wait_s in due), default=None)
+
+    def _may_wait(self, upload: Upload, epoch: int) -> bool:
+        """Whether it may wait for the hours in which the site uploads: not what an erasure is
+        owed, nor what is of no use any more, of which nothing is sent.
+        """
+        return upload.is_delta and self._useless(upload, epoch) is None
 
     def _attend(self, upload: Upload, layout: Layout, epoch: int) -> None:
         try:
@@ -112,7 +135,7 @@ class FlushOutbox:
         if upload.state is UploadState.READY:
             reason = self._useless(upload, epoch)
             if reason is None:
-                self._accept(upload, self._coordinator.push(upload, layout))
+                self._accept(upload, self._push(upload, layout))
             elif (receipt := self._coordinator.receipt_of(upload)) is not None:
                 self._accept(upload, receipt)
             else:
@@ -121,10 +144,19 @@ class FlushOutbox:
             self._coordinator.submit(upload.task, upload.purpose)
             self._conclude(upload)
 
+    def _push(self, upload: Upload, layout: Layout) -> Receipt:
+        began = self._clock.monotonic()
+        receipt = self._coordinator.push(upload, layout)
+        seconds = self._clock.monotonic() - began
+        self._metrics.upload_seconds.observe(seconds, tracing.exemplar())
+        return receipt
+
     def _useless(self, upload: Upload, epoch: int) -> DropReason | None:
         """Why a delta need not be sent. An erasure's answer is always sent."""
         if not isinstance(upload.purpose, DeltaFacts):
             return None
+        if upload.purpose.exclusions < self._exclusions():
+            return DropReason.RECORDS_EXCLUDED
         if upload.purpose.epoch < epoch:
             return DropReason.STALE_EPOCH
         made_at = upload.made_at
@@ -173,7 +205,8 @@ class FlushOutbox:
     def _drop(self, upload: Upload, reason: DropReason) -> None:
         self._outbox.close(upload, reason)
         log.warning("upload_dropped", extra=_fields(upload, reason))
-        outcome = "superseded" if reason is DropReason.STALE_EPOCH else "dropped"
+        superseded = reason in (DropReason.STALE_EPOCH, DropReason.RECORDS_EXCLUDED)
+        outcome = "superseded" if superseded else "dropped"
         self._metrics.uploads.labels(outcome).inc()
 
     def _refused(self, upload: Upload, error: LetheonError) -> None:

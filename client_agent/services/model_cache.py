@@ -60,6 +60,20 @@ class ModelCache:
             if header is None or header.epoch != epoch:
                 part.discard()
 
+    def forget_versions(self, first: int, last: int) -> int:
+        """Removes models of these versions, and parts of them; how many there were."""
+        removed = 0
+        for held in self._held():
+            if first <= held.version <= last:
+                held.path.unlink(missing_ok=True)
+                removed += 1
+        for part in self._parts():
+            header = part.header()
+            if header is None or first <= header.version <= last:
+                part.discard()
+                removed += 1
+        return removed
+
     def forget_all(self) -> None:
         """Removes every model and part."""
         self._forget_all_but(None)

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Mapping
 from typing import IO, Any
 
-from client_agent.domain.tasks import TaskAbandoned
+from client_agent.domain.tasks import GpuOutOfMemory, SiteDiskFailed, TaskAbandoned
 from client_agent.training_child.lines import (
     OUT_OF_MEMORY,
     Abandon,
@@ -26,7 +26,7 @@ from client_agent.training_child.lines import (
 )
 from client_agent.training_child.process_limits import die_with_parent, limit_memory
 from client_agent.training_child.workbench import Workbench
-from letheon.errors import InternalFault, LetheonError, MalformedRequest, StorageUnavailable
+from letheon.errors import InternalFault, LetheonError, MalformedRequest
 from letheon.servicekit import logs
 
 log = logging.getLogger(__name__)
@@ -86,10 +86,12 @@ def _serve(workbench: Workbench, command: Command, orders: Orders) -> Reply:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _unforeseen(command, error)
-        return Failure(command.id, StorageUnavailable("the disk of the agent has no room left"))
+        return Failure(command.id, SiteDiskFailed("the disk of the agent has no room left"))
     except MemoryError:
         _leave_for_want_of_memory(command)
     except Exception as error:  # noqa: BLE001 - reported to the daemon, which decides
+        if _is_for_want_of_gpu_memory(error):
+            return Failure(command.id, _gpu_out_of_memory(command))
         if "can't allocate memory" in str(error):
             _leave_for_want_of_memory(command)
         return _unforeseen(command, error)
@@ -104,13 +106,36 @@ def _unforeseen(command: Command, error: Exception) -> Failure:
     return Failure(command.id, InternalFault(f"{command.name} failed: {type(error).__name__}"))
 
 
+def _is_for_want_of_gpu_memory(error: Exception) -> bool:
+    # The class is torch's, and torch is loaded only when something is trained.
+    return type(error).__name__ == "OutOfMemoryError" and type(error).__module__ == "torch"
+
+
+def _gpu_out_of_memory(command: Command) -> GpuOutOfMemory:
+    import torch
+
+    log.error("gpu_out_of_memory", extra={"command": command.name})
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return GpuOutOfMemory(
+        f"the GPU has no memory left for {command.name}: end what else uses it, ask the federation"
+        ' for a smaller batch_size, or set training.device = "cpu"'
+    )
+
+
 def _do(workbench: Workbench, command: Command, orders: Orders) -> Mapping[str, Any]:
     arguments = command.arguments
     match command.name:
+        case "device":
+            return workbench.device(arguments)
         case "open":
             return workbench.open(arguments)
+        case "exclude":
+            return workbench.exclude(arguments)
         case "adopt":
             return workbench.adopt(arguments)
+        case "quote":
+            return workbench.quote(arguments)
         case "train":
             return workbench.train(arguments, lambda: orders.is_abandoned(command))
         case "evaluate":

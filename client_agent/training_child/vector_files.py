@@ -24,15 +24,16 @@ def read_vector(path: Path, layout: Layout) -> Vector:
 
 
 def write_payload(
-    vector: Vector, plan: Plan, target: Path, *, max_norm: float | None
+    vector: Vector, plan: Plan, target: Path, *, encoding: str, max_norm: float | None
 ) -> dict[str, Any]:
-    """Encodes a delta or patch [d] as the plan says and writes it durably.
+    """Encodes a delta or patch [d] and writes it durably.
 
     Raises MalformedUpdate if what would travel is not finite, or its L2 norm is above `max_norm`:
     the coordinator would refuse it, and nothing that diverged leaves the site.
     """
-    encoded = encode(vector, plan.encoding)
-    length = check_values(decode(encoded, plan.encoding), plan.parameters, max_norm)
+    check_values(vector, plan.parameters, None)  # not every encoding can write what is not finite
+    encoded = encode(vector, encoding, top_share=plan.top_share)
+    length = check_values(decode(encoded, encoding), plan.parameters, max_norm)
     with target.open("wb") as file:
         file.write(encoded)
         file.flush()
@@ -41,6 +42,6 @@ def write_payload(
         "path": str(target),
         "size_bytes": len(encoded),
         "sha256": hashlib.sha256(encoded).hexdigest(),
-        "encoding": plan.encoding,
+        "encoding": encoding,
         "norm": length,
     }

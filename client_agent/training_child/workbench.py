@@ -6,38 +6,38 @@ Arguments and results are the JSON of `lines.py`; paths are files of the daemon'
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from client_agent.domain.tasks import TaskAbandoned
-from client_agent.training_child.fixed_split import SplitRecords, split_records, write_durably
+from client_agent.adapters.residual_files import ResidualKey
+from client_agent.domain.privacy import NOT_MADE_AGAIN
+from client_agent.privacy_config import PrivacyConfig
+from client_agent.training_child.devices import choose_device, describe
+from client_agent.training_child.excluded import matched_controls, named, of_subject
+from client_agent.training_child.feedback import write_delta
+from client_agent.training_child.held_records import HeldRecords, load_records
+from client_agent.training_child.local_steps import LocalSteps, SiteCode
+from client_agent.training_child.private_steps import PrivateSteps, as_json
 from client_agent.training_child.vector_files import read_vector, write_payload
-from letheon import registry
-from letheon.errors import BadConfig, BadData, InternalFault, MethodRefused, Refused, WrongPlan
+from letheon.errors import BadConfig, InternalFault, MethodRefused, Refused, WrongPlan
 from letheon.federation.parameters import Layout, Vector, flatten, unflatten
 from letheon.federation.plan import Plan
-from letheon.imaging.fitness import check_fit
-from letheon.imaging.models.model import ImageSpec
-from letheon.imaging.records import Records
-from letheon.unlearning.evidence.forgetting import forget_statistic
+from letheon.imaging.models.model import Spec, spec_of
+from letheon.imaging.tasks.task import Task, build_task
+from letheon.unlearning.evidence.forgetting import coarse, forget_statistic
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Arguments = Mapping[str, Any]
 
-
-@dataclass(frozen=True)
-class _Loaded:
-    """The site's records by use, and the fingerprint of those it trains on."""
-
-    parts: SplitRecords
-    record_set: str
-    record_set_file: Path
+_REASON = re.compile(r"[a-z][a-z_]{0,39}")
+_MOST_REASONS = 32
 
 
 @dataclass(frozen=True)
@@ -45,44 +45,53 @@ class _Fitted:
     """A plan and its network; the network's weights are overwritten before each use."""
 
     plan: Plan
+    encoding: str  # of deltas
+    task: Task
     layout: Layout
-    spec: ImageSpec
+    spec: Spec
     module: nn.Module
+    device: torch.device  # of everything but the ascent, which takes the processor
+    mixed_precision: bool
+    private: PrivateSteps | None  # where the site trains privately
 
 
 class Workbench:
     """State of the training process: `open` first, then `adopt`, then work."""
 
     def __init__(self) -> None:
-        self._loaded: _Loaded | None = None
+        self._held: HeldRecords | None = None
         self._fitted: _Fitted | None = None
+        self._code: SiteCode | None = None
+
+    def device(self, arguments: Arguments) -> dict[str, Any]:
+        """What there is to train on. Raises BadConfig."""
+        return describe(arguments["device"])
 
     def open(self, arguments: Arguments) -> dict[str, Any]:
-        """Loads the records and fixes the split. Raises BadData, BadConfig, UnknownPlugin."""
-        source = registry.build(
-            registry.SOURCES, arguments["plugin"], arguments["plugin_arguments"]
-        )
-        records = source.load()
-        if not isinstance(records, Records):
-            raise BadData(f"source plug-in {arguments['plugin']!r} returned no records")
-        if len(records) == 0:
-            raise BadData("the data source has no records")
-        folder = Path(arguments["state_dir"])
-        parts = split_records(
-            records,
-            folder,
-            control=arguments["control_share"],
-            validation=arguments["validation_share"],
-            seed=arguments["split_seed"],
-        )
-        fingerprint = parts.train.fingerprint()
-        ids = folder / "records.json"
-        write_durably(ids, json.dumps(parts.train.record_ids).encode())
-        self._loaded = _Loaded(parts, fingerprint, ids)
-        return self._holdings()
+        """Loads the records and fixes the split, and the site's own code if it has some.
+
+        Raises BadData, BadConfig, UnknownPlugin.
+        """
+        self._held = load_records(arguments)
+        self._load_code(arguments, Path(arguments["state_dir"]))
+        return self._held.to_json()
+
+    def exclude(self, arguments: Arguments) -> dict[str, Any]:
+        """Uses the excluded records no longer. Raises BadData if none is left to train on."""
+        self._held = self._records().without(frozenset(arguments["excluded"]))
+        return self._held.to_json()
+
+    def _load_code(self, arguments: Arguments, folder: Path) -> None:
+        told = arguments.get("code")
+        if told is None:
+            return
+        from letheon.site.code import load_code
+
+        self._code = SiteCode(load_code(told), arguments.get("code_arguments", {}), folder)
 
     def adopt(self, arguments: Arguments) -> dict[str, Any]:
-        """Checks records and network against the plan.
+        """Checks records and network against the plan. Where the site trains privately, it says
+        how much is spent.
 
         Raises BadData, UnknownPlugin, BadConfig, or WrongPlan if the network has other tensors.
         """
@@ -92,21 +101,20 @@ class Workbench:
 
         torch.set_num_threads(arguments["threads"])
         plan = Plan.from_canonical(arguments["plan"].encode())
-        image = plan.image
+        shape = plan.image.shape
+        task = build_task(plan.task.plugin, plan.task.arguments)
         parts = self._records().parts
-        check_fit(
+        task.check_fit(
             parts.train,
+            shape=shape,
             classes=plan.classes,
-            channels=image.channels,
-            height=image.height,
-            width=image.width,
             class_names=plan.class_names or None,
         )
         # A part that is set aside may well hold a single class, but none beyond the plan's.
         for part in (parts.control, parts.validation):
-            if len(part) > 0 and not 0 <= part.labels.min() <= part.labels.max() < plan.classes:
-                raise BadData(f"labels must be 0 to {plan.classes - 1} in all records")
-        spec = ImageSpec(channels=image.channels, height=image.height, width=image.width)
+            if len(part) > 0:
+                task.check_labels(part, plan.classes)
+        spec = spec_of(shape)
         module = initialise(plan.model.plugin, plan.model.arguments, spec, plan.classes, seed=0)
         layout = plan.parameters
         own = {name: tuple(values.shape) for name, values in read_weights(module).items()}
@@ -115,82 +123,140 @@ class Workbench:
                 f"the installed model plug-in {plan.model.plugin!r} has other tensors than the"
                 " plan: install the version of it that the federation uses"
             )
-        self._fitted = _Fitted(plan, layout, spec, module)
-        return {}
+        encoding = chosen_encoding(plan, arguments["encoding"])
+        device = choose_device(arguments["device"])
+        mixed = bool(arguments["mixed_precision"]) and device.type == "cuda"
+        module = module.to(device)
+        told: dict[str, Any] = {"device": str(device)}
+        private = None
+        if arguments.get("privacy") is not None:
+            config = PrivacyConfig.model_validate(arguments["privacy"])
+            private = PrivateSteps(config, plan, task)
+            private.check(module, parts.train)
+            told["privacy"] = as_json(private.standing(parts.train, arguments["spent"]))
+        self._fitted = _Fitted(plan, encoding, task, layout, spec, module, device, mixed, private)
+        return told
 
     def train(self, arguments: Arguments, should_abandon: Callable[[], bool]) -> dict[str, Any]:
-        """Local steps from a base; the encoded delta is written to `target`."""
-        from letheon.imaging.local_training import LocalTraining, train_locally
+        """Local steps from a base, or the site's own code; the delta is written to `target`.
 
+        With `record_ids`, a file, on these records: as an earlier delta was trained, but for some,
+        in whose places None stands.
+        """
         fitted = self._model()
+        if fitted.private is not None:
+            return self._train_privately(fitted.private, arguments, should_abandon)
         base = self._write_weights(Path(arguments["base"]))
-        told = fitted.plan.training
-        settings = LocalTraining(
-            steps=told.local_steps,
-            batch_size=told.batch_size,
+        steps = LocalSteps(fitted.plan, fitted.task, fitted.module, fitted.mixed_precision)
+        train = steps.by_plan if self._code is None else partial(steps.by_code, self._code)
+        records, places = self._records().parts.train, None
+        if "record_ids" in arguments:
+            ids = json.loads(Path(arguments["record_ids"]).read_text(encoding="utf-8"))
+            records, places = named(self._records().everything.train, ids)
+        outcome = train(
+            records,
             learning_rate=float(arguments["learning_rate"]),
-            momentum=told.momentum,
-            clip_norm=told.clip_norm,
-            weight_decay=told.weight_decay,
-        )
-        records = self._records().parts.train
-        outcome = train_locally(fitted.module, records, settings, _seed(arguments), should_abandon)
-        if outcome.abandoned:
-            raise TaskAbandoned
-        payload = self._write_difference(
-            base, Path(arguments["target"]), max_norm=fitted.plan.max_delta_norm
+            seed=_seed(arguments),
+            should_abandon=should_abandon,
+            places=places,
         )
         return {
-            "payload": payload,
+            "payload": self._write_delta(self._difference(base), arguments),
             "mean_loss": outcome.mean_loss,
             "steps": outcome.steps,
-            "holdings": self._holdings(),
+            "num_examples": outcome.num_examples,
+            "holdings": self._records().to_json(),
+            "is_private": False,
+        }
+
+    def quote(self, arguments: Arguments) -> dict[str, Any]:
+        """What the next training costs, and where the site stands with it."""
+        private = self._model().private
+        if private is None:
+            raise InternalFault("the plan was adopted without [privacy]")
+        return private.quote(self._records().parts.train, arguments["spent"])
+
+    def _train_privately(
+        self, private: PrivateSteps, arguments: Arguments, should_abandon: Callable[[], bool]
+    ) -> dict[str, Any]:
+        if "record_ids" in arguments:
+            raise Refused(NOT_MADE_AGAIN)
+        records = self._records().parts.train
+        private.check_charged(records, arguments["spent"], arguments["charged"])
+        base = self._write_weights(Path(arguments["base"]))
+        outcome = private.train(
+            self._model().module,
+            records,
+            learning_rate=float(arguments["learning_rate"]),
+            seed=_seed(arguments),
+            should_abandon=should_abandon,
+        )
+        return {
+            "payload": self._write_delta(self._difference(base), arguments),
+            "mean_loss": outcome.mean_loss,
+            "steps": outcome.steps,
+            "num_examples": outcome.num_examples,
+            "holdings": self._records().to_json(),
+            "is_private": True,
         }
 
     def evaluate(self, arguments: Arguments) -> dict[str, Any]:
         """Utility of one model on the validation records."""
-        from letheon.imaging.scores import utility
-
         records = self._records().parts.validation
         if len(records) == 0:
             raise Refused("this site has no validation records: its validation_share is too small")
         self._write_weights(Path(arguments["model"]))
-        return asdict(utility(self._model().module, records))
+        fitted = self._model()
+        return asdict(fitted.task.utility(fitted.module, records))
 
     def audit(self, arguments: Arguments) -> dict[str, Any]:
         """Forget statistic of one model: training records against control records."""
-        from letheon.imaging.scores import record_losses
-
-        parts = self._records().parts
-        if len(parts.control) == 0:
+        held = self._records()
+        erased, control = held.parts.train, held.parts.control
+        if len(control) == 0:
             raise Refused("this site has no control records: its control_share is too small")
+        if "subject" in arguments:
+            erased = of_subject(held.everything.train, held.key, arguments["subject"])
+            control = matched_controls(control, erased)
         fitted = self._model()
         self._write_weights(Path(arguments["model"]))
-        erased_losses, erased_correct = record_losses(fitted.module, parts.train)
-        control_losses, control_correct = record_losses(fitted.module, parts.control)
+        erased_losses, erased_correct = fitted.task.judge_records(fitted.module, erased)
+        control_losses, control_correct = fitted.task.judge_records(fitted.module, control)
         statistic = forget_statistic(
             erased_losses,
             control_losses,
             erased_correct,
             control_correct,
-            parts.train.patients,
-            parts.control.patients,
+            # One patient cannot be resampled: what is asked is whether these records are known.
+            None if "subject" in arguments else erased.patients,
+            control.patients,
             resamples=fitted.plan.gate.bootstrap,
             seed=_seed(arguments),
         )
-        return asdict(statistic)
+        return asdict(coarse(statistic) if "subject" in arguments else statistic)
 
     def erase(self, arguments: Arguments) -> dict[str, Any]:
         """Ascent on the records to erase; the encoded patch is written to `target`.
 
-        Raises MethodRefused for parameters the ascent does not take.
+        Raises MethodRefused for a task it is not made for, or parameters it does not take.
         """
         from letheon.imaging.models.weights import initialise
         from letheon.unlearning.ascent import ascend
 
         fitted = self._model()
+        if fitted.private is not None:
+            raise MethodRefused(
+                "this site trains under differential privacy, and what the ascent computes from "
+                "its records is not private: take the method removal"
+            )
+        if not fitted.task.one_class:
+            raise MethodRefused(
+                "the ascent is made for records of one class each, and the plan's task is "
+                f"{fitted.plan.task.plugin}: take the method removal"
+            )
         plugin, classes = fitted.plan.model, fitted.plan.classes
         model = self._write_weights(Path(arguments["model"]))
+        fitted.module.to("cpu")
 
         def fresh_network(seed: int) -> nn.Module:
             return initialise(plugin.plugin, plugin.arguments, fitted.spec, classes, seed)
@@ -205,25 +271,19 @@ class Workbench:
             )
         except BadConfig as error:
             raise MethodRefused(error.message) from error
+        finally:
+            fitted.module.to(fitted.device)
         return {
-            "payload": self._write_difference(model, Path(arguments["target"]), max_norm=None),
+            "payload": write_payload(
+                self._difference(model),
+                fitted.plan,
+                Path(arguments["target"]),
+                encoding=fitted.plan.patch_encoding,
+                max_norm=None,
+            ),
             "steps": outcome.steps,
             "loss_before": outcome.loss_before,
             "loss_after": outcome.loss_after,
-        }
-
-    def _holdings(self) -> dict[str, Any]:
-        loaded = self._records()
-        train = loaded.parts.train
-        counts = np.bincount(train.labels[train.labels >= 0]).tolist()
-        names = dict(enumerate(train.class_names))
-        return {
-            "train_records": len(train),
-            "control_records": len(loaded.parts.control),
-            "validation_records": len(loaded.parts.validation),
-            "class_counts": {names.get(i, str(i)): count for i, count in enumerate(counts)},
-            "record_set": loaded.record_set,
-            "record_set_file": str(loaded.record_set_file),
         }
 
     def _write_weights(self, path: Path) -> Vector:
@@ -234,25 +294,48 @@ class Workbench:
         write_weights(fitted.module, unflatten(vector, fitted.layout))
         return vector
 
-    def _write_difference(
-        self, base: Vector, target: Path, *, max_norm: float | None
-    ) -> dict[str, Any]:
+    def _write_delta(self, delta: Vector, arguments: Arguments) -> dict[str, Any]:
+        fitted, target = self._model(), Path(arguments["target"])
+        plan = fitted.plan
+        if "record_ids" in arguments:  # becomes part of a patch
+            limit = plan.max_delta_norm
+            return write_payload(delta, plan, target, encoding=plan.patch_encoding, max_norm=limit)
+        key = ResidualKey(
+            plan.digest,
+            fitted.encoding,
+            int(arguments["epoch"]),
+            int(arguments["exclusion_counter"]),
+            is_private=fitted.private is not None,
+        )
+        return write_delta(delta, plan, target, self._records().residuals, key)
+
+    def _difference(self, base: Vector) -> Vector:
         from letheon.imaging.models.weights import read_weights
 
         fitted = self._model()
         difference = flatten(read_weights(fitted.module), fitted.layout)
         difference -= base
-        return write_payload(difference, fitted.plan, target, max_norm=max_norm)
+        return difference
 
-    def _records(self) -> _Loaded:
-        if self._loaded is None:
+    def _records(self) -> HeldRecords:
+        if self._held is None:
             raise InternalFault("no data source was opened")
-        return self._loaded
+        return self._held
 
     def _model(self) -> _Fitted:
         if self._fitted is None:
             raise InternalFault("no plan was adopted")
         return self._fitted
+
+
+def chosen_encoding(plan: Plan, wanted: str | None) -> str:
+    """How this site's deltas travel. Raises BadConfig for what the plan does not accept."""
+    if wanted is None:
+        return plan.encoding
+    if wanted not in plan.delta_encodings:
+        accepted = ", ".join(plan.delta_encodings)
+        raise BadConfig(f"encoding = {wanted!r}: the plan accepts {accepted}")
+    return wanted
 
 
 def _seed(arguments: Arguments) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Dialect, Enum, String, Text
 from sqlalchemy.types import TypeDecorator
 
-from coordinator.domain.erasure import Removal
+from coordinator.domain.erasure import Exchange, Removal
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -52,6 +52,19 @@ class RemovalJson(TypeDecorator[Removal]):
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> Removal | None:
         return None if value is None else Removal(**json.loads(value))
+
+
+class ExchangeJson(TypeDecorator[Exchange]):
+    """An exchange as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Exchange | None, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(asdict(value), sort_keys=True)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Exchange | None:
+        return None if value is None else Exchange(**json.loads(value))
 
 
 def words(kinds: type[StrEnum]) -> Enum:

@@ -13,18 +13,23 @@ import os
 import re
 import shutil
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from coordinator.adapters.beside import begin_to_write
 from coordinator.adapters.recent_puts import RecentPuts
 from letheon.errors import DiskFull, PayloadCorrupt
 from letheon.servicekit.clock import Clock, SystemClock
+from letheon.servicekit.together import Together
 
 if TYPE_CHECKING:
-    from coordinator.ports import Bytes
+    from coordinator.ports import BlobStore, Bytes
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_PIECE_BYTES: Final = 8 << 20
 
 
 def is_digest(name: str) -> bool:
@@ -51,6 +56,7 @@ class DiskBlobs:
         for unfinished in directory.glob("*.new-*"):
             unfinished.unlink()
         self._lock = threading.Lock()
+        self._names_durable = Together[None, None](self._sync_names)
         self._bytes = sum(self.sizes().values())
 
     def path(self, sha256: str) -> Path:
@@ -58,23 +64,44 @@ class DiskBlobs:
         return self._directory / sha256
 
     def put(self, data: Bytes) -> str:
-        """Stores bytes durably, answers their digest."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        with self._lock:
-            if self.path(sha256).exists():
-                self._recent.note(sha256)
-                return sha256
-        unfinished = self._unfinished(sha256)
+        """Stores bytes durably, answers their digest. They are read once, and hashed as written."""
+        unfinished = self._unfinished("put")
         try:
-            with unfinished.open("wb") as file:
-                file.write(data)
-                file.flush()
+            with unfinished.open("wb", buffering=0) as file:
+                sha256 = _write_and_hash(file, memoryview(data).cast("B"))
+                if self._is_known(sha256):
+                    unfinished.unlink()
+                    return sha256
                 os.fsync(file.fileno())
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             raise DiskFull(f"a blob cannot be written: {error.strerror}") from error
         self._name(unfinished, sha256)
         return sha256
+
+    def share(self, sha256: str, source: BlobStore) -> None:
+        """Holds the blob of another area: the same file under one more name, where that can be."""
+        if isinstance(source, DiskBlobs) and self._is_linked(sha256, source):
+            return
+        self.put(source.get(sha256))
+
+    def _is_linked(self, sha256: str, source: DiskBlobs) -> bool:
+        if self._is_known(sha256):
+            return True
+        link = self._unfinished(sha256)
+        try:
+            link.hardlink_to(source.path(sha256))
+        except OSError:  # such as two file systems, or one without such names
+            return False
+        self._name(link, sha256)
+        return True
+
+    def _is_known(self, sha256: str) -> bool:
+        with self._lock:
+            if not self.path(sha256).exists():
+                return False
+            self._recent.note(sha256)
+            return True
 
     def adopt(self, durable: Path, sha256: str) -> None:
         """Gives a whole, durable file its name; one of another file system is copied first."""
@@ -86,8 +113,8 @@ class DiskBlobs:
             self._name(self._copied(durable, sha256), sha256)
             durable.unlink()
 
-    def _unfinished(self, sha256: str) -> Path:
-        return self._directory / f"{sha256}.new-{threading.get_ident()}"
+    def _unfinished(self, name: str) -> Path:
+        return self._directory / f"{name}.new-{threading.get_ident()}"
 
     def _name(self, durable: Path, sha256: str) -> None:
         size = durable.stat().st_size
@@ -96,7 +123,12 @@ class DiskBlobs:
             durable.rename(self.path(sha256))
             self._bytes += 0 if known else size
             self._recent.note(sha256)
+        self._names_durable(None)
+
+    def _sync_names(self, callers: Sequence[None]) -> list[None]:
+        """Once for all files that were named before this: deltas arrive together."""
         sync_directory(self._directory)
+        return [None for _ in callers]
 
     def _copied(self, durable: Path, sha256: str) -> Path:
         copy = self._unfinished(sha256)
@@ -165,3 +197,16 @@ class DiskBlobs:
     def disk_bytes(self) -> int:
         """Bytes of all blobs."""
         return self._bytes
+
+
+def _write_and_hash(file: RawIOBase, data: memoryview) -> str:
+    """Piece by piece, so that the disk writes one while the next is hashed."""
+    hasher = hashlib.sha256()
+    for start in range(0, len(data), _PIECE_BYTES):
+        piece = data[start : start + _PIECE_BYTES]
+        hasher.update(piece)
+        written = 0
+        while written < len(piece):
+            written += file.write(piece[written:]) or 0
+        begin_to_write(file.fileno(), start, len(piece))
+    return hasher.hexdigest()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from coordinator.adapters.beside import Beside
 from letheon.errors import DiskFull, UploadBusy
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ class DiskStaging:
         self._file = file
         self._path = path
         self._payloads = payloads
-        self.hasher = hasher
         self._size = file.seek(0, os.SEEK_END)
+        self._beside = Beside(hasher, file.fileno(), self._size)
         self.is_done = False
+        self._is_durable = True  # nothing was appended since the last sync
 
     @property
     def size_bytes(self) -> int:
@@ -48,19 +50,27 @@ class DiskStaging:
             raise DiskFull(f"the upload cannot be written: {error.strerror}") from error
         if written != len(data):
             raise DiskFull("the upload cannot be written: the disk took a part of it only")
-        self.hasher.update(data)
+        self._is_durable = False
         self._size += len(data)
+        self._beside.add(data, self._size)
 
     def sync(self) -> None:
-        """Makes everything appended durable."""
+        """Makes everything appended durable. Costs nothing if it is."""
+        if self._is_durable:
+            return
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise DiskFull(f"the upload cannot be made durable: {error.strerror}") from error
+        self._is_durable = True
 
     def digest(self) -> str:
         """sha256, hex, of all bytes so far."""
-        return self.hasher.hexdigest()
+        return self._beside.finished().hexdigest()
+
+    def finished(self) -> _Hash:
+        """The hash of all bytes so far; no thread is left."""
+        return self._beside.finished()
 
     def view(self) -> mmap.mmap:
         """All bytes, read-only."""
@@ -109,9 +119,10 @@ class DiskStagingArea:
                 try:
                     yield staging
                 finally:
+                    hasher = staging.finished()
                     if not staging.is_done:
                         staging.sync()
-                        self._remember(update_id, staging)
+                        self._remember(update_id, staging.size_bytes, hasher)
         finally:
             with self._lock:
                 del self._open[update_id]
@@ -171,13 +182,15 @@ class DiskStagingArea:
         if remembered is not None and remembered[0] == size:
             return remembered[1]
         hasher = hashlib.sha256()
+        if size == 0:  # nearly always; the buffer to read into is larger than many a model
+            return hasher
         with path.open("rb") as file:
             while block := file.read(_READ_BYTES):
                 hasher.update(block)
         return hasher
 
-    def _remember(self, update_id: str, staging: DiskStaging) -> None:
+    def _remember(self, update_id: str, size_bytes: int, hasher: _Hash) -> None:
         with self._lock:
-            self._hashers[update_id] = (staging.size_bytes, staging.hasher)
+            self._hashers[update_id] = (size_bytes, hasher)
             while len(self._hashers) > _REMEMBERED_HASHES:
                 self._hashers.popitem(last=False)

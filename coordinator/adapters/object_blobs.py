@@ -17,7 +17,7 @@ from coordinator.adapters.blob_cache import BlobCache
 from coordinator.adapters.disk_blobs import is_digest
 from coordinator.adapters.recent_puts import RecentPuts
 from coordinator.adapters.remote_folder import RemoteFolder
-from coordinator.ports import Bytes
+from coordinator.ports import BlobStore, Bytes
 from letheon.errors import DiskFull, PayloadCorrupt, StorageUnavailable
 from letheon.servicekit.clock import Clock
 
@@ -54,6 +54,10 @@ class ObjectBlobs:
         """Stores a whole file of this machine; it becomes the local copy."""
         with self._lock(sha256):
             self._store(durable, sha256)
+
+    def share(self, sha256: str, source: BlobStore) -> None:
+        """Stores the blob of another area once more, under this one."""
+        self.put(source.get(sha256))
 
     def get(self, sha256: str) -> mmap.mmap:
         """All bytes, read-only and checked. Raises PayloadCorrupt."""

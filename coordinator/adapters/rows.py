@@ -1,16 +1,24 @@
-"""Records to rows and back: a record's fields are its table's columns."""
+"""Records to rows and back: a record's fields are its table's columns.
+
+The statements that every delta sends are built once for each table: building one takes longer than
+SQLite takes to answer it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Insert,
     Select,
     Table,
+    Update,
     and_,
+    bindparam,
     delete,
     insert,
     select,
@@ -50,27 +58,48 @@ class Rows(Generic[Record]):
 
     def find(self, *key: object) -> Record | None:
         """The record with a primary key, or None."""
-        return self.first(self.select(self._is(key)))
+        row = self.connection.execute(_find(self.table), _key(key)).first()
+        return None if row is None else self.record(**row._mapping)
 
     def add(self, record: Record) -> None:
         """Inserts a record."""
-        self.connection.execute(insert(self.table).values(self._values(record)))
+        self.connection.execute(_insert(self.table), _values(record))
 
     def save(self, record: Record) -> None:
         """Writes a record over the row with its primary key, or inserts it."""
-        values = self._values(record)
-        key = tuple(values[column.name] for column in self.table.primary_key)
-        done = self.connection.execute(update(self.table).where(self._is(key)).values(values))
-        if done.rowcount == 0:
-            self.connection.execute(insert(self.table).values(values))
+        values = _values(record)
+        key = _key(tuple(values[column.name] for column in self.table.primary_key))
+        if self.connection.execute(_update(self.table), values | key).rowcount == 0:
+            self.connection.execute(_insert(self.table), values)
 
     def remove(self, *conditions: Condition) -> None:
         """Deletes the rows that meet all conditions."""
         self.connection.execute(delete(self.table).where(*conditions))
 
-    def _is(self, key: tuple[object, ...]) -> Condition:
-        columns = self.table.primary_key.columns
-        return and_(*(column == part for column, part in zip(columns, key, strict=True)))
 
-    def _values(self, record: Record) -> dict[str, object]:
-        return {field.name: getattr(record, field.name) for field in fields(record)}
+@cache
+def _find(table: Table) -> Select[Any]:
+    return select(table).where(_has_key(table)).limit(1)
+
+
+@cache
+def _insert(table: Table) -> Insert:
+    return insert(table)
+
+
+@cache
+def _update(table: Table) -> Update:
+    return update(table).where(_has_key(table))
+
+
+def _has_key(table: Table) -> Condition:
+    columns = enumerate(table.primary_key.columns)
+    return and_(*(column == bindparam(f"key_{n}", type_=column.type) for n, column in columns))
+
+
+def _key(parts: tuple[object, ...]) -> dict[str, object]:
+    return {f"key_{n}": part for n, part in enumerate(parts)}
+
+
+def _values(record: DataclassInstance) -> dict[str, object]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}

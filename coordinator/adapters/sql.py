@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import Connection
 
 from coordinator import ports
-from coordinator.adapters import sql_erasures, sql_models, sql_training
+from coordinator.adapters import (
+    sql_erasures,
+    sql_evidence,
+    sql_invitations,
+    sql_models,
+    sql_training,
+)
 from coordinator.adapters.sql_engines import HASTY, WRITES, is_postgresql, open_engine
 from coordinator.adapters.sql_errors import in_our_words
 from coordinator.adapters.sql_leadership import SqlLeadership
+from coordinator.adapters.sql_pulse import WriterPulse
 from coordinator.adapters.sql_schema import migrate
 from coordinator.domain.leadership import check_token
 
@@ -25,6 +32,7 @@ class SqlUnitOfWork:
         self.sites: ports.SiteRepository = sql_training.SqlSites(connection)
         self.entries: ports.EntryRepository = sql_training.SqlEntries(connection)
         self.buffered: ports.BufferedRepository = sql_training.SqlBuffered(connection)
+        self.quarantined: ports.QuarantineRepository = sql_training.SqlQuarantined(connection)
         self.uploads: ports.UploadRepository = sql_training.SqlUploads(connection)
         self.receipts: ports.ReceiptRepository = sql_training.SqlReceipts(connection)
         self.tasks: ports.TaskRepository = sql_training.SqlTasks(connection)
@@ -39,6 +47,12 @@ class SqlUnitOfWork:
         self.contributions: ports.ContributionRepository = sql_models.SqlContributions(connection)
         self.compactions: ports.CompactionRepository = sql_models.SqlCompactions(connection)
         self.exports: ports.ExportRepository = sql_models.SqlExports(connection)
+        self.invitations: ports.InvitationRepository = sql_invitations.SqlInvitations(connection)
+        self.site_keys: ports.SiteKeyRepository = sql_evidence.SqlSiteKeys(connection)
+        self.signatures: ports.SignatureRepository = sql_evidence.SqlSignatures(connection)
+        self.audit: ports.AuditRepository = sql_evidence.SqlAudit(connection)
+        self.log: ports.LogRepository = sql_evidence.SqlLog(connection)
+        self.downloads: ports.DownloadRepository = sql_evidence.SqlDownloads(connection)
         self.leadership: ports.LeadershipRepository = SqlLeadership(connection)
         self.federation: ports.FederationRepository = sql_models.SqlFederation(connection)
 
@@ -48,14 +62,25 @@ class SqlUnitOfWork:
 
 
 class SqlStore:
-    """Opens transactions on one database. Migrates it when built."""
+    """Opens transactions on one database. Migrates it when built.
 
-    def __init__(self, url: str, *, pool_size: int = 8, pool_timeout_s: float = 10.0) -> None:
+    PostgreSQL ends a writer that gives no sign of life for `silence_s`, as one that hangs.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        pool_timeout_s: float = 10.0,
+        silence_s: float = 5.0,
+    ) -> None:
         self._engine = open_engine(url, pool_size=pool_size, pool_timeout_s=pool_timeout_s)
         snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         self._reading = self._engine.execution_options(
             **(snapshot if is_postgresql(self._engine) else {})
         )
+        self._pulse = WriterPulse(silence_s)
         # The databases wait in ways of their own; queueing here is fair and prompt.
         self._writer = threading.Lock()
         self._token: int | None = None
@@ -87,6 +112,7 @@ class SqlStore:
 
     def close(self) -> None:
         """Closes every connection."""
+        self._pulse.close()
         self._engine.dispose()
 
     @contextmanager
@@ -94,10 +120,11 @@ class SqlStore:
         with self._writer, in_our_words(), self._engine.connect() as connection:
             marked = connection.execution_options(**{WRITES: True, HASTY: hasty})
             self._check(SqlLeadership(marked), hasty=hasty)
-            yield SqlUnitOfWork(marked)
+            with self._pulse.of(marked) if is_postgresql(self._engine) else nullcontext():
+                yield SqlUnitOfWork(marked)
 
     def _check(self, leadership: SqlLeadership, *, hasty: bool) -> None:
-        newest = leadership.begin_writing(hasty=hasty)
+        newest = leadership.begin_writing(hasty=hasty, silence_s=self._pulse.silence_s)
         if self._token is None or newest == self._token:
             return
         self._lost()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, select
 
 from coordinator.adapters import tables
 from coordinator.adapters.rows import Rows
@@ -14,9 +15,8 @@ from coordinator.domain.leadership import COORDINATOR
 from coordinator.domain.model import Leadership
 from letheon.errors import DatabaseCorrupt
 
-# A process that hangs in the middle of a transaction holds the lock of all writers. Longer than
-# any removal takes between two statements; after it the server ends the transaction.
-_IDLE_S = 300
+# Of a client that has been answered and says nothing, and of one that takes no answer.
+_LIMITS = ("idle_in_transaction_session_timeout", "tcp_user_timeout")
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,23 +38,31 @@ class SqlLeadership:
         """A new, renewed or given up leadership."""
         self._rows.save(leadership)
 
-    def begin_writing(self, *, hasty: bool) -> int:
+    def begin_writing(self, *, hasty: bool, silence_s: float) -> int:
         """Waits for the one writer to end, keeps out the next; answers the newest token.
 
-        One round trip. On SQLite the transaction itself is the lock.
+        One round trip. PostgreSQL ends the transaction, and frees the lock, when it hears nothing
+        for `silence_s`, or cannot bring an answer to the client for so long. On SQLite the
+        transaction itself is the lock.
         """
-        columns = tables.leadership.c
-        wanted: list[ColumnElement[Any]] = [columns.token]
-        if is_postgresql(self._connection.engine):
-            idle = func.set_config("idle_in_transaction_session_timeout", f"{_IDLE_S}s", True)
-            wanted.append(idle)
-            if hasty:
-                wanted.append(func.set_config("synchronous_commit", "off", True))
-        query = select(*wanted).where(columns.name == COORDINATOR).with_for_update()
+        limit = round(1000 * silence_s) if is_postgresql(self._connection.engine) else None
+        query = _begin(limit, hasty)
         row = self._connection.execute(query).first()
         if row is None:
             raise _row_is_gone()
         return int(row[0])
+
+
+@cache  # every transaction begins with it
+def _begin(silence_ms: int | None, hasty: bool) -> Select[Any]:
+    """The statement; without a limit that of SQLite, which has no such settings."""
+    columns = tables.leadership.c
+    wanted: list[ColumnElement[Any]] = [columns.token]
+    if silence_ms is not None:
+        wanted += [func.set_config(name, f"{silence_ms}ms", True) for name in _LIMITS]
+        if hasty:
+            wanted.append(func.set_config("synchronous_commit", "off", True))
+    return select(*wanted).where(columns.name == COORDINATOR).with_for_update()
 
 
 def add_missing_row(connection: Connection) -> None:

@@ -9,10 +9,11 @@ from sqlalchemy import Connection, func, insert, or_, select, union_all
 from coordinator.adapters import tables
 from coordinator.adapters.rows import Condition, Rows
 from coordinator.domain.model import BufferedDelta, Term
+from coordinator.domain.quarantine import QuarantinedDelta, QuarantineState
 from coordinator.domain.site import Site
 from coordinator.domain.task import Task
 from coordinator.domain.upload import Outcome, Receipt, Upload
-from letheon.errors import LedgerBroken, UnknownSite, UnknownTask
+from letheon.errors import LedgerBroken, UnknownSite, UnknownTask, UnknownUpdate
 from letheon.federation.ledger import Entry, EntryKind
 
 _ADDS_DIRECTLY = (EntryKind.DELTA, EntryKind.PATCH, EntryKind.CALIBRATION)
@@ -112,6 +113,15 @@ class SqlEntries:
         query = select(e.entry).where(e.payload_sha256 == sha256, e.entry > after)
         return self._connection.execute(query.limit(1)).first() is not None
 
+    def merged_weights(self) -> dict[str, float]:
+        """Of each site the sum of the coefficients its deltas were merged with."""
+        e, b = tables.entries.c, tables.buffered.c
+        direct = select(e.site, e.coefficient).where(e.kind == EntryKind.DELTA)
+        flushed = select(b.site, b.coefficient).where(b.flushed_by.is_not(None))
+        both = union_all(direct, flushed).subquery()
+        query = select(both.c.site, func.sum(func.abs(both.c.coefficient))).group_by(both.c.site)
+        return {site: float(weight or 0.0) for site, weight in self._connection.execute(query)}
+
     def accepted_between(self, first: int, last: int, *, without: str | None = None) -> int:
         """Number of delta and buffered entries in first..last, not counting one site's."""
         e = tables.entries.c
@@ -157,6 +167,41 @@ class SqlBuffered:
         return self._rows.all(query.order_by(b.entry))
 
 
+class SqlQuarantined:
+    """Deltas that screening set aside."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._rows = Rows(connection, tables.quarantined, QuarantinedDelta)
+
+    def get(self, update_id: str) -> QuarantinedDelta:
+        """The delta. Raises UnknownUpdate."""
+        found = self._rows.find(update_id)
+        if found is None:
+            raise UnknownUpdate(f"no update {update_id} was quarantined", update_id=update_id)
+        return found
+
+    def add(self, delta: QuarantinedDelta) -> None:
+        """A new one."""
+        self._rows.add(delta)
+
+    def save(self, delta: QuarantinedDelta) -> None:
+        """A decided one."""
+        self._rows.save(delta)
+
+    def all(self, *, waiting: bool = False, site: str | None = None) -> list[QuarantinedDelta]:
+        """Oldest first."""
+        q = tables.quarantined.c
+        conditions = [q.state == QuarantineState.WAITING] if waiting else []
+        conditions += [] if site is None else [q.site == site]
+        return self._rows.all(self._rows.select(*conditions).order_by(q.arrived_at, q.update_id))
+
+    def keeps(self, sha256: str) -> bool:
+        """Whether a waiting delta has this payload."""
+        q = tables.quarantined.c
+        query = self._rows.select(q.payload_sha256 == sha256, q.state == QuarantineState.WAITING)
+        return self._rows.first(query) is not None
+
+
 class SqlUploads:
     """Uploads under way."""
 
@@ -193,6 +238,10 @@ class SqlReceipts:
     def add(self, receipt: Receipt) -> None:
         """A new receipt."""
         self._rows.add(receipt)
+
+    def replace(self, receipt: Receipt) -> None:
+        """Writes it over the one of the same update."""
+        self._rows.save(receipt)
 
     def stored(self, *, site: str) -> list[Receipt]:
         """Receipts of answer payloads of a site, oldest first."""

@@ -1,4 +1,6 @@
-"""Small files at the root of a store of blobs: whose it is, and how far its ledger had come."""
+"""Small files at the root of a store of blobs: whose it is, how far its ledger had
+come, and which key store it was sealed with.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from letheon.errors import DiskFull
 
 OWNER: Final = "federation.json"
 LEDGER: Final = "ledger.json"
+KEYS: Final = "keys.json"
 
 
 class DiskMarker:

@@ -17,8 +17,9 @@ from sqlalchemy import (
     Text,
 )
 
-from coordinator.adapters.column_types import Json, RemovalJson, UtcTime, words
+from coordinator.adapters.column_types import ExchangeJson, Json, RemovalJson, UtcTime, words
 from coordinator.domain.erasure import ErasureState, Level, Verdict
+from coordinator.domain.quarantine import QuarantineState
 from coordinator.domain.site import SiteState
 from coordinator.domain.task import AnswerKind, TaskKind
 from coordinator.domain.upload import Outcome
@@ -112,6 +113,33 @@ uploads = Table(
     Column("site", _ID, ForeignKey("sites.id")),
     Column("started_at", UtcTime, nullable=False),
 )
+quarantined = Table(
+    "quarantined",
+    metadata,
+    Column("update_id", _ID, primary_key=True),
+    Column("site", _ID, ForeignKey("sites.id"), nullable=False),
+    Column("task", String(200), nullable=False),
+    Column("base_version", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("exclusion_counter", BigInteger, nullable=False),
+    Column("record_count", BigInteger, nullable=False),
+    Column("train_loss", Float(53), nullable=False),
+    Column("norm", Float(53), nullable=False),
+    Column("norm_ratio", Float(53)),
+    Column("cosine", Float(53)),
+    Column("finding", Text, nullable=False),
+    Column("payload_sha256", _SHA, nullable=False),
+    Column("payload_bytes", BigInteger, nullable=False),
+    Column("encoding", String(16), nullable=False),
+    Column("state", words(QuarantineState), nullable=False),
+    Column("arrived_at", UtcTime, nullable=False),
+    Column("decided_at", UtcTime),
+    Column("decision", Text, nullable=False),
+    Column("entry", BigInteger),
+    Column("key_id", String(128), nullable=False),
+    Column("signature", Text, nullable=False),
+    Index("quarantined_by_state", "state", "site"),
+)
 receipts = Table(
     "receipts",
     metadata,
@@ -157,6 +185,24 @@ erasures = Table(
     Column("level_admitted", words(Level), nullable=False, server_default="L1"),
     Column("caveats", Json, nullable=False, server_default="[]"),
     Column("uncertifiable", Text, nullable=False, server_default=""),
+    Column("records", String(128), nullable=False, server_default=""),
+    Column("exclusion_counter", BigInteger, nullable=False, server_default="0"),
+    Column("exchange", ExchangeJson),
+    Column("requested_by", String(200), nullable=False, server_default=""),
+    Column("approved_by", String(200), nullable=False, server_default=""),
+    Column("share", Float(53), nullable=False, server_default="0"),
+)
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("token_sha256", _SHA, primary_key=True),
+    Column("site", _ID, nullable=False, index=True),
+    Column("invited_by", String(200), nullable=False),
+    Column("invited_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("used_at", UtcTime),
+    Column("used_by_key", _SHA, nullable=False),
+    Column("void", Boolean, nullable=False),
 )
 claims = Table(
     "claims",

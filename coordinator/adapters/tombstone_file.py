@@ -28,6 +28,8 @@ from letheon.servicekit.signing import SigningKey, canonical_json, verify
 _log = logging.getLogger(__name__)
 _GENESIS = "0" * 64
 _TEXTS = ("request_id", "site", "legal_basis", "method", "requester")
+# Left out where there is nothing to say, as in lines of older releases.
+_LATER_TEXTS = ("records", "requested_by", "approved_by")
 
 
 class TombstoneFile:
@@ -137,6 +139,8 @@ def _document(tombstone: Tombstone, previous_hash: str) -> dict[str, Any]:
         **{name: getattr(erasure, name) for name in _TEXTS},
         "level": erasure.level.value,
         "calibrate": erasure.calibrate,
+        **{name: getattr(erasure, name) for name in _LATER_TEXTS if getattr(erasure, name)},
+        **({"share": erasure.share} if erasure.share else {}),
         "requested_at": erasure.requested_at.isoformat(),
         "deadline": erasure.deadline.isoformat(),
     }
@@ -154,6 +158,10 @@ def _tombstone(body: Mapping[str, Any]) -> Tombstone:
         fenced_at=requested_at,
         deadline=datetime.fromisoformat(body["deadline"]),
         state_since=requested_at,
+        records=str(body.get("records", "")),
+        requested_by=str(body.get("requested_by", "")),
+        approved_by=str(body.get("approved_by", "")),
+        share=float(body.get("share", 0.0)),
     )
     return Tombstone(
         body["number"],

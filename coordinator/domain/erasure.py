@@ -1,5 +1,6 @@
 """The states of an erasure and the moves between them, as pure functions.
 
+AWAITING_APPROVAL -> RECEIVED, CANCELLED
 RECEIVED -> CLAIMED -> ERASING -> CALIBRATING <-> VERIFYING -> CERTIFIED
     any open state -> FAILED        RECEIVED, CLAIMED -> CANCELLED
 """
@@ -11,7 +12,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from letheon.errors import ErasureConcluded, ErasureNotCancellable, Refused
+from letheon.errors import (
+    ErasureConcluded,
+    ErasureNotAwaiting,
+    ErasureNotCancellable,
+    NotPermitted,
+    Refused,
+)
 
 
 class ErasureState(StrEnum):
@@ -25,6 +32,7 @@ class ErasureState(StrEnum):
     CERTIFIED = "certified"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    AWAITING_APPROVAL = "awaiting_approval"  # nothing is fenced, nobody may claim it
 
 
 class Level(StrEnum):
@@ -46,9 +54,12 @@ class Verdict(StrEnum):
 
 _S = ErasureState
 TERMINAL = frozenset({_S.CERTIFIED, _S.FAILED, _S.CANCELLED})
-OPEN = frozenset(_S) - TERMINAL
-BEFORE_REMOVAL = frozenset({_S.RECEIVED, _S.CLAIMED})
+# An erasure that waits for an approval is none yet: nothing of the federation waits for it.
+OPEN = frozenset(_S) - TERMINAL - {_S.AWAITING_APPROVAL}
+BEFORE_REMOVAL = frozenset({_S.AWAITING_APPROVAL, _S.RECEIVED, _S.CLAIMED})
+_NEVER_FENCED = frozenset({_S.AWAITING_APPROVAL, _S.CANCELLED})
 MOVES: Mapping[ErasureState, frozenset[ErasureState]] = {
+    _S.AWAITING_APPROVAL: frozenset({_S.RECEIVED, _S.CANCELLED}),
     _S.RECEIVED: frozenset({_S.CLAIMED, _S.FAILED, _S.CANCELLED}),
     _S.CLAIMED: frozenset({_S.ERASING, _S.FAILED, _S.CANCELLED}),
     _S.ERASING: frozenset({_S.CALIBRATING, _S.VERIFYING, _S.FAILED}),
@@ -75,11 +86,24 @@ class Removal:
     voided_entries: int
     subtracted: bool
     entry: int  # row of the ledger
+    exchanged: bool = False  # by a patch: deltas with the records gave way to deltas without
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What the site of an erasure of records was asked to recompute."""
+
+    through_entry: int  # newest row of the ledger then
+    version: int  # the head then
+    epoch: int
+    contribution_sha256: str  # of the site, through that row
+    contribution_norm: float  # L2
+    deltas: int  # of the site that the contribution holds
 
 
 @dataclass(frozen=True)
 class Erasure:
-    """One erasure; `site` is the identifier of its subject."""
+    """One erasure; `site` is the identifier of its subject, or of where the records are."""
 
     id: str
     request_id: str
@@ -107,6 +131,27 @@ class Erasure:
     level_admitted: Level = Level.L1
     caveats: list[str] = field(default_factory=list)
     uncertifiable: str = ""
+    # The opaque reference, if the subject is some records of a site that stays; the site's
+    # exclusion counter since the request; and what was asked of the site.
+    records: str = ""
+    exclusion_counter: int = 0
+    exchange: Exchange | None = None
+    # Who proved to be the one asking and the one consenting, as role/name; and the subject's share
+    # of the merged weight when a consent was asked for.
+    requested_by: str = ""
+    approved_by: str = ""
+    share: float = 0.0
+
+    @property
+    def names_site(self) -> bool:
+        """Whether the subject is the whole site."""
+        return not self.records
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether its subject was fenced for it, at `fenced_at`."""
+        never_approved = self.share > 0.0 and not self.approved_by
+        return not (never_approved and self.state in _NEVER_FENCED)
 
     @property
     def is_open(self) -> bool:
@@ -189,6 +234,26 @@ def cancel(erasure: Erasure, now: datetime) -> Erasure:
             state=erasure.state,
         )
     return move(erasure, ErasureState.CANCELLED, now)
+
+
+def approve(erasure: Erasure, approver: str, now: datetime) -> Erasure:
+    """The erasure as received: it is fenced from now on.
+
+    Raises ErasureNotAwaiting in any other state, NotPermitted for whoever asked for it.
+    """
+    if erasure.state is not ErasureState.AWAITING_APPROVAL:
+        raise ErasureNotAwaiting(
+            f"erasures/{erasure.id} is {erasure.state} and waits for no approval",
+            erasure=erasure.id,
+            state=erasure.state,
+        )
+    if approver == erasure.requested_by:
+        raise NotPermitted(
+            f"{approver} asked for erasures/{erasure.id}: another operator must approve it",
+            erasure=erasure.id,
+        )
+    moved = move(erasure, ErasureState.RECEIVED, now)
+    return replace(moved, fenced_at=now, approved_by=approver)
 
 
 def with_removal(erasure: Erasure, removal: Removal, now: datetime) -> Erasure:

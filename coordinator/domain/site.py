@@ -62,6 +62,11 @@ def fence(site: Site, erasure: str) -> Site:
     return replace(site, state=SiteState.FENCED, erasure=erasure)
 
 
+def with_exclusion(site: Site) -> Site:
+    """The site from the moment an erasure names records of it: it stays, older work is refused."""
+    return replace(site, exclusion_counter=site.exclusion_counter + 1)
+
+
 def lift_fence(site: Site) -> Site:
     """The site after its erasure was cancelled."""
     return replace(site, state=SiteState.ACTIVE, erasure=None)

@@ -1,4 +1,4 @@
-"""Tasks kept as rows: evaluate, audit and erase. Train tasks are not stored."""
+"""Tasks kept as rows: exclude, evaluate, audit and erase. Train tasks are not stored."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from enum import StrEnum
 class TaskKind(StrEnum):
     """What a site is asked."""
 
+    EXCLUDE = "exclude"
     EVALUATE = "evaluate"
     AUDIT = "audit"
     ERASE = "erase"
+    INVALIDATE = "invalidate"
 
 
 class AnswerKind(StrEnum):
     """What came back."""
 
+    EXCLUDE = "exclude"
     EVALUATE = "evaluate"
     AUDIT = "audit"
     ERASE = "erase"
+    INVALIDATE = "invalidate"
     FAILURE = "failure"
 
 
@@ -28,9 +32,11 @@ class AnswerKind(StrEnum):
 class Task:
     """A question to a site, handed out until answered or withdrawn.
 
-    `payload` holds the fields of the task as JSON: evaluate {versions}; audit {versions, seed};
-    erase {method, parameters_json, version, seed}. `answer` holds the fields of the answer
-    message, named as in the proto.
+    `payload` holds the fields of the task as JSON: exclude {records, exclusion_counter}; evaluate
+    {versions}; audit {versions, seed, records}; erase {method, parameters_json, version, seed} and,
+    of records, {records, deltas: [[update id, base version, coefficient as hex], ...]}; invalidate
+    {first_version, last_version, certificate}. `answer`
+    holds the fields of the answer message, named as in the proto.
     """
 
     id: str

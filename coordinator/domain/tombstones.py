@@ -73,6 +73,8 @@ def _step(erasure: Erasure | None, event: TombstoneEvent) -> Step | None:
         return None if event is TombstoneEvent.CANCELLED else Step.FILE
     if event is TombstoneEvent.CANCELLED and erasure.state in BEFORE_REMOVAL:
         return Step.CANCEL
+    if erasure.state is ErasureState.AWAITING_APPROVAL:
+        return Step.FILE  # it was approved since: the log knows no other
     if event is TombstoneEvent.CERTIFIED and erasure.state is not ErasureState.CERTIFIED:
         return Step.GO_ON
     return None
@@ -80,6 +82,8 @@ def _step(erasure: Erasure | None, event: TombstoneEvent) -> Step | None:
 
 def due(erasure: Erasure, line: Tombstone | None) -> Sequence[TombstoneEvent]:
     """What the log lacks of an erasure whose newest line is this one."""
+    if erasure.state is ErasureState.AWAITING_APPROVAL:
+        return []  # nothing that a restored backup could undo has happened
     events = [] if line is not None else [TombstoneEvent.REQUESTED]
     written = None if line is None else line.event
     for state, event in (

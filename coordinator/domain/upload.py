@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from letheon.errors import UpdateAltered
+from letheon.proof.update_signature import UpdateSignature
 
 
 class Outcome(StrEnum):
@@ -15,6 +16,7 @@ class Outcome(StrEnum):
     MERGED = "merged"
     BUFFERED = "buffered"
     STORED = "stored"
+    QUARANTINED = "quarantined"  # kept apart and not merged until an operator decides
 
 
 class PatchKind(StrEnum):
@@ -70,6 +72,12 @@ class Header:
     offset: int
     layout: tuple[tuple[str, tuple[int, ...], str], ...]  # name, shape, dtype
     purpose: Purpose
+    signature: UpdateSignature | None = None  # of the site that sends
+
+    @property
+    def encoding(self) -> str:
+        """How the payload is written: the same for every tensor once the layout was checked."""
+        return self.layout[0][2]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,12 @@
 """What the use cases need from the outside, as protocols."""
 
+from coordinator.ports.evidence import (
+    AuditRepository,
+    DownloadRepository,
+    LogRepository,
+    SignatureRepository,
+    SiteKeyRepository,
+)
 from coordinator.ports.files import (
     ORPHAN_GRACE_S,
     Blobs,
@@ -8,6 +15,13 @@ from coordinator.ports.files import (
     Marker,
     Staging,
     StagingArea,
+)
+from coordinator.ports.keys import (
+    DATA_KEY_BYTES,
+    UPLOADS,
+    KeyRecords,
+    WrappedKey,
+    WrappingKeys,
 )
 from coordinator.ports.meter import (
     IdMaker,
@@ -26,10 +40,12 @@ from coordinator.ports.store import (
     ErasureRepository,
     ExportRepository,
     FederationRepository,
+    InvitationRepository,
     LeadershipRepository,
     LedStore,
     ModelRepository,
     Outbox,
+    QuarantineRepository,
     ReceiptRepository,
     SiteRepository,
     Store,
@@ -42,8 +58,11 @@ from coordinator.ports.tombstones import (
 )
 
 __all__ = [
+    "DATA_KEY_BYTES",
     "ORPHAN_GRACE_S",
+    "UPLOADS",
     "AttemptRepository",
+    "AuditRepository",
     "BlobStore",
     "Blobs",
     "BufferedRepository",
@@ -54,18 +73,25 @@ __all__ = [
     "CompactionRepository",
     "ContributionRepository",
     "DestroyedRepository",
+    "DownloadRepository",
     "EntryRepository",
     "ErasureRepository",
     "ExportRepository",
     "FederationRepository",
     "IdMaker",
+    "InvitationRepository",
+    "KeyRecords",
     "LeadershipRepository",
     "LedStore",
+    "LogRepository",
     "Marker",
     "Meter",
     "ModelRepository",
     "Outbox",
+    "QuarantineRepository",
     "ReceiptRepository",
+    "SignatureRepository",
+    "SiteKeyRepository",
     "SiteRepository",
     "Staging",
     "StagingArea",
@@ -74,4 +100,6 @@ __all__ = [
     "TombstoneLog",
     "UnitOfWork",
     "UploadRepository",
+    "WrappedKey",
+    "WrappingKeys",
 ]

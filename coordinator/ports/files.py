@@ -82,6 +82,14 @@ class BlobStore(Protocol):
         """Takes a whole, durable file of this machine in; the file is gone afterwards."""
         ...
 
+    def share(self, sha256: str, source: BlobStore) -> None:
+        """Holds a blob that another area of this place holds, durable when this returns.
+
+        One file with two names where the place has that, else a copy: either is destroyed alone.
+        Raises PayloadCorrupt if the other area lacks it.
+        """
+        ...
+
     def open(self, sha256: str) -> BinaryIO:
         """The bytes as a file to read, not checked. Raises PayloadCorrupt if it is missing."""
         ...

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from coordinator.domain.claim import Claim
 from coordinator.domain.erasure import Announcement, Attempt, Certificate, Erasure
+from coordinator.domain.invitation import Invitation
 from coordinator.domain.model import (
     BufferedDelta,
     Checkpoint,
@@ -31,9 +32,17 @@ from coordinator.domain.model import (
     ModelFile,
     Term,
 )
+from coordinator.domain.quarantine import QuarantinedDelta
 from coordinator.domain.site import Site
 from coordinator.domain.task import Task
 from coordinator.domain.upload import Receipt, Upload
+from coordinator.ports.evidence import (
+    AuditRepository,
+    DownloadRepository,
+    LogRepository,
+    SignatureRepository,
+    SiteKeyRepository,
+)
 from letheon.federation.ledger import Entry, EntryKind
 
 
@@ -66,6 +75,10 @@ class EntryRepository(Protocol):
         """Whether any row > `after` names the payload."""
         ...
 
+    def merged_weights(self) -> dict[str, float]:
+        """Of each site the sum of the coefficients its deltas were merged with."""
+        ...
+
     def accepted_between(self, first: int, last: int, *, without: str | None = None) -> int:
         """Number of delta and buffered entries in first..last, not counting one site's."""
         ...
@@ -85,6 +98,18 @@ class BufferedRepository(Protocol):
         ...
 
 
+class QuarantineRepository(Protocol):
+    """Deltas that screening set aside, oldest first; decided ones stay as rows."""
+
+    def get(self, update_id: str) -> QuarantinedDelta: ...
+    def add(self, delta: QuarantinedDelta) -> None: ...
+    def save(self, delta: QuarantinedDelta) -> None: ...
+    def all(self, *, waiting: bool = False, site: str | None = None) -> list[QuarantinedDelta]: ...
+    def keeps(self, sha256: str) -> bool:
+        """Whether a waiting delta has this payload."""
+        ...
+
+
 class UploadRepository(Protocol):
     """Uploads under way."""
 
@@ -99,6 +124,10 @@ class ReceiptRepository(Protocol):
 
     def find(self, update_id: str) -> Receipt | None: ...
     def add(self, receipt: Receipt) -> None: ...
+    def replace(self, receipt: Receipt) -> None:
+        """Of a quarantined delta that was released."""
+        ...
+
     def stored(self, *, site: str) -> list[Receipt]:
         """Receipts of answer payloads of a site."""
         ...
@@ -218,6 +247,15 @@ class ExportRepository(Protocol):
     def all(self) -> list[Export]: ...
 
 
+class InvitationRepository(Protocol):
+    """Tokens of sites, by their digests."""
+
+    def find(self, token_sha256: str) -> Invitation | None: ...
+    def add(self, invitation: Invitation) -> None: ...
+    def save(self, invitation: Invitation) -> None: ...
+    def of_site(self, site: str) -> list[Invitation]: ...
+
+
 class LeadershipRepository(Protocol):
     """Who may write."""
 
@@ -242,6 +280,7 @@ class UnitOfWork(Protocol):
     sites: SiteRepository
     entries: EntryRepository
     buffered: BufferedRepository
+    quarantined: QuarantineRepository
     uploads: UploadRepository
     receipts: ReceiptRepository
     tasks: TaskRepository
@@ -256,6 +295,12 @@ class UnitOfWork(Protocol):
     contributions: ContributionRepository
     compactions: CompactionRepository
     exports: ExportRepository
+    invitations: InvitationRepository
+    site_keys: SiteKeyRepository
+    signatures: SignatureRepository
+    audit: AuditRepository
+    log: LogRepository
+    downloads: DownloadRepository
     leadership: LeadershipRepository
     federation: FederationRepository
 

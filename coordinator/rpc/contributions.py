@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from coordinator.services.keep_derived import vector_bytes
 from coordinator.services.retained_parts import Part
 from letheon.names import site_name
-from letheon.servicekit.transfer import read_chunks
+from letheon.servicekit.chunks import chunk_messages
 from letheon.v1 import erasures_pb2
 
 
@@ -24,5 +24,6 @@ def messages(part: Part) -> Iterator[erasures_pb2.DownloadContributionsResponse]
         sha256=hashlib.sha256(data).digest(),
     )
     yield erasures_pb2.DownloadContributionsResponse(header=header)
-    for chunk in read_chunks(io.BytesIO(data), 0, len(data)):
-        yield erasures_pb2.DownloadContributionsResponse(chunk=chunk)
+    yield from chunk_messages(
+        erasures_pb2.DownloadContributionsResponse, io.BytesIO(data), 0, len(data)
+    )

@@ -8,7 +8,9 @@ from datetime import datetime
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from coordinator.domain.evidence import EntrySignature, SiteKey
 from coordinator.domain.model import Export, ModelFile
+from coordinator.domain.privacy import PrivacyLoss
 from coordinator.domain.site import Site, SiteState
 from coordinator.domain.task import Task, TaskKind
 from coordinator.domain.upload import (
@@ -33,6 +35,8 @@ from letheon.names import (
     task_id,
     task_name,
 )
+from letheon.proof.update_signature import UpdateSignature
+from letheon.servicekit.signing import read_signature
 from letheon.v1 import ledger_pb2, models_pb2, sites_pb2, training_pb2
 
 _UPDATE_ID = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
@@ -46,6 +50,7 @@ _OUTCOMES = {
     Outcome.MERGED: training_pb2.Receipt.MERGED,
     Outcome.BUFFERED: training_pb2.Receipt.BUFFERED,
     Outcome.STORED: training_pb2.Receipt.STORED,
+    Outcome.QUARANTINED: training_pb2.Receipt.BUFFERED,
 }
 _PATCH_KINDS = {
     training_pb2.PatchPurpose.PATCH: PatchKind.PATCH,
@@ -101,6 +106,9 @@ def header(message: training_pb2.UploadHeader) -> Header:
         offset=message.offset,
         layout=tuple((t.name, tuple(t.shape), t.dtype) for t in message.layout),
         purpose=_purpose(message),
+        signature=(
+            UpdateSignature(message.signature_key, message.signature) if message.signature else None
+        ),
     )
 
 
@@ -141,6 +149,7 @@ def receipt(value: Receipt) -> training_pb2.Receipt:
     return training_pb2.Receipt(
         update_id=value.update_id,
         outcome=_OUTCOMES[value.outcome],
+        quarantined=value.outcome is Outcome.QUARANTINED,
         version=value.version,
         coefficient=value.coefficient,
         staleness=value.staleness,
@@ -150,8 +159,21 @@ def receipt(value: Receipt) -> training_pb2.Receipt:
     )
 
 
-def site(value: Site) -> sites_pb2.Site:
-    """A site on the wire."""
+def privacy(message: sites_pb2.PrivacyLoss) -> PrivacyLoss:
+    """Raises MalformedRequest for what cannot be."""
+    return PrivacyLoss(
+        epsilon=message.epsilon,
+        delta=message.delta,
+        budget=message.epsilon_budget,
+        unit=message.unit,
+        is_spent=message.spent,
+    )
+
+
+def site(
+    value: Site, key: SiteKey | None = None, loss: PrivacyLoss | None = None
+) -> sites_pb2.Site:
+    """A site on the wire, with which key it signs, and what it says of its privacy."""
     message = sites_pb2.Site(
         name=site_name(value.id),
         state=_SITE_STATES[value.state],
@@ -161,11 +183,22 @@ def site(value: Site) -> sites_pb2.Site:
         last_seen_at=timestamp(value.last_seen_at),
         accepted_deltas=value.accepted_deltas,
         erasure="" if value.erasure is None else erasure_name(value.erasure),
+        update_key="" if key is None else key.key_id,
     )
     if value.first_version is not None:
         message.first_version = value.first_version
     if value.last_version is not None:
         message.last_version = value.last_version
+    if loss is not None:
+        message.privacy.CopyFrom(
+            sites_pb2.PrivacyLoss(
+                epsilon=loss.epsilon,
+                delta=loss.delta,
+                epsilon_budget=loss.budget,
+                unit=loss.unit,
+                spent=loss.is_spent,
+            )
+        )
     return message
 
 
@@ -178,9 +211,30 @@ def task(value: Task) -> training_pb2.NextTaskResponse:
     erasure = erasure_name(value.erasure or "")
     if value.kind is TaskKind.AUDIT:
         audit = training_pb2.AuditTask(
-            name=name, erasure=erasure, versions=_versions(payload), seed=_number(payload, "seed")
+            name=name,
+            erasure=erasure,
+            versions=_versions(payload),
+            seed=_number(payload, "seed"),
+            records=str(payload.get("records", "")),
         )
         return training_pb2.NextTaskResponse(audit=audit)
+    if value.kind is TaskKind.EXCLUDE:
+        exclude = training_pb2.ExcludeTask(
+            name=name,
+            erasure=erasure,
+            records=str(payload["records"]),
+            exclusion_counter=_number(payload, "exclusion_counter"),
+        )
+        return training_pb2.NextTaskResponse(exclude=exclude)
+    if value.kind is TaskKind.INVALIDATE:
+        invalidate = training_pb2.InvalidateTask(
+            name=name,
+            erasure=erasure,
+            first_version=_number(payload, "first_version"),
+            last_version=_number(payload, "last_version"),
+            certificate=str(payload["certificate"]),
+        )
+        return training_pb2.NextTaskResponse(invalidate=invalidate)
     erase = training_pb2.EraseTask(
         name=name,
         erasure=erasure,
@@ -188,8 +242,20 @@ def task(value: Task) -> training_pb2.NextTaskResponse:
         parameters_json=str(payload.get("parameters_json", "")),
         version=_number(payload, "version"),
         seed=_number(payload, "seed"),
+        records=str(payload.get("records", "")),
+        deltas=_merged_deltas(payload),
     )
     return training_pb2.NextTaskResponse(erase=erase)
+
+
+def _merged_deltas(payload: dict[str, object]) -> list[training_pb2.MergedDelta]:
+    found = payload.get("deltas", [])
+    return [
+        training_pb2.MergedDelta(
+            update_id=update, base_version=base, coefficient=float.fromhex(coefficient)
+        )
+        for update, base, coefficient in (found if isinstance(found, list) else [])
+    ]
 
 
 def _versions(payload: dict[str, object]) -> list[int]:
@@ -229,8 +295,8 @@ def export(value: Export) -> models_pb2.Export:
     )
 
 
-def entry(value: Entry) -> ledger_pb2.Entry:
-    """A row of the ledger on the wire."""
+def entry(value: Entry, signature: EntrySignature | None) -> ledger_pb2.Entry:
+    """A row of the ledger on the wire, with the signature of the site that sent it."""
     return ledger_pb2.Entry(
         entry=value.entry,
         kind=value.kind.value,
@@ -240,4 +306,6 @@ def entry(value: Entry) -> ledger_pb2.Entry:
         canonical_json=canonical_bytes(value).decode(),
         hash=value.hash,
         at=timestamp(value.at),
+        signature_key="" if signature is None else signature.key_id,
+        signature=b"" if signature is None else read_signature(signature.signature),
     )

@@ -28,6 +28,7 @@ from letheon.names import certificate_name, erasure_name, site_id, site_name, ta
 from letheon.v1 import certificates_pb2, erasures_pb2, training_pb2
 
 DEFAULT_METHOD = "removal"
+METHOD_OF_RECORDS = "patient_swap"
 _LEVELS_ON_THE_WIRE = {
     Level.L0: erasures_pb2.L0,
     Level.L1: erasures_pb2.L1,
@@ -57,9 +58,10 @@ def request_command(message: erasures_pb2.RequestErasureRequest) -> RequestErasu
         legal_basis=message.legal_basis,
         deadline=message.deadline.ToTimedelta() if message.HasField("deadline") else None,
         level=level,
-        method=message.method or DEFAULT_METHOD,
+        method=message.method or (METHOD_OF_RECORDS if message.records else DEFAULT_METHOD),
         calibrate=message.calibrate,
         requester=message.requester,
+        records=message.records,
     )
 
 
@@ -78,14 +80,20 @@ def erasure(
         requester=value.requester,
         state=_STATES[value.state],
         requested_at=timestamp(value.requested_at),
-        fenced_at=timestamp(value.fenced_at),
         deadline=timestamp(value.deadline),
         attempts=[attempt(one) for one in attempts],
         failure=value.failure,
         level_admitted=_LEVELS_ON_THE_WIRE[value.level_admitted],
         caveats=value.caveats,
         uncertifiable=value.uncertifiable,
+        records=value.records,
+        exclusion_counter=value.exclusion_counter,
+        requested_by=value.requested_by,
+        approved_by=value.approved_by,
+        share=value.share,
     )
+    if value.is_fenced:
+        message.fenced_at.CopyFrom(timestamp(value.fenced_at))
     if value.removed_at is not None:
         message.removed_at.CopyFrom(timestamp(value.removed_at))
     if value.promoted_at is not None:
@@ -114,6 +122,7 @@ def removal(value: Removal) -> erasures_pb2.Removal:
         removed_entries=value.removed_entries,
         voided_entries=value.voided_entries,
         subtracted=value.subtracted,
+        exchanged=value.exchanged,
     )
 
 
@@ -226,6 +235,10 @@ def answer(task: Task) -> erasures_pb2.Answer:
             message.audit.CopyFrom(training_pb2.AuditAnswer(**fields))  # type: ignore[arg-type]
         case AnswerKind.ERASE:
             message.erase.CopyFrom(training_pb2.EraseAnswer(**fields))  # type: ignore[arg-type]
+        case AnswerKind.EXCLUDE:
+            message.exclude.CopyFrom(training_pb2.ExcludeAnswer(**fields))  # type: ignore[arg-type]
+        case AnswerKind.INVALIDATE:
+            pass  # of no use to the calibrator
         case AnswerKind.FAILURE:
             message.failure.CopyFrom(training_pb2.TaskFailure(**fields))  # type: ignore[arg-type]
         case None:

@@ -22,7 +22,7 @@ from coordinator.services.remove_contribution import remove_contribution
 from coordinator.services.retained_parts import RetainedParts
 from coordinator.services.transfer_slots import TransferSlots
 from letheon.names import erasure_id, task_name
-from letheon.servicekit.transfer import read_chunks
+from letheon.servicekit.chunks import chunk_messages
 from letheon.v1 import erasures_pb2, erasures_pb2_grpc, models_pb2
 
 
@@ -101,8 +101,7 @@ class ErasureJobsServicer(erasures_pb2_grpc.ErasureJobsServicer):
             with self.setting.blobs.payloads.open(sha256) as opened:
                 header = models_pb2.Model(size_bytes=size, sha256=sha256)
                 yield models_pb2.DownloadModelResponse(header=header)
-                for chunk in read_chunks(opened, 0, size):
-                    yield models_pb2.DownloadModelResponse(chunk=chunk)
+                yield from chunk_messages(models_pb2.DownloadModelResponse, opened, 0, size)
 
     def DownloadContributions(
         self, request: erasures_pb2.DownloadContributionsRequest, context: grpc.ServicerContext

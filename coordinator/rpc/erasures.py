@@ -10,6 +10,7 @@ import grpc
 
 from coordinator.domain.erasure import Erasure
 from coordinator.rpc import convert_erasures as convert
+from coordinator.services.approve_erasure import approve_erasure
 from coordinator.services.cancel_erasure import cancel_erasure
 from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.request_erasure import request_erasure
@@ -62,6 +63,14 @@ class ErasuresServicer(erasures_pb2_grpc.ErasuresServicer):
                     for one in found
                 ]
             )
+
+    def ApproveErasure(
+        self, request: erasures_pb2.ApproveErasureRequest, context: grpc.ServicerContext
+    ) -> erasures_pb2.Erasure:
+        """Consents to a request; its subject is fenced when this returns."""
+        approved = approve_erasure(erasure_id(request.name), self.setting)
+        self.requested()
+        return message_of(approved, self.setting)
 
     def CancelErasure(
         self, request: erasures_pb2.CancelErasureRequest, context: grpc.ServicerContext

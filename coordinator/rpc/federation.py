@@ -14,6 +14,7 @@ from coordinator.services.measure_upkeep import measure_upkeep
 from letheon.federation.plan import Plan
 from letheon.servicekit.clock import Clock
 from letheon.v1 import federation_pb2, federation_pb2_grpc
+from letheon.version import __version__
 
 _FLOAT32_BYTES = 4
 
@@ -56,6 +57,7 @@ class FederationServicer(federation_pb2_grpc.FederationServicer):
             oldest_rebuildable_entry=upkeep.oldest_entry,
             oldest_rebuildable_version=upkeep.oldest_version,
             entries_since_checkpoint=upkeep.entries_since_checkpoint,
+            release=__version__,
         )
         if row.serving_version is not None:
             status.serving_version = row.serving_version

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import grpc
 
-from coordinator.metrics import Metrics
 from coordinator.ports import Store
 from coordinator.rpc import convert
 from coordinator.services.verify_ledger import Progress, Verdict, VerifyLedger
@@ -25,7 +24,6 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
 
     store: Store
     verify_ledger: VerifyLedger
-    metrics: Metrics
 
     def VerifyLedger(
         self, request: ledger_pb2.VerifyLedgerRequest, context: grpc.ServicerContext
@@ -38,8 +36,6 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
                         progress=ledger_pb2.VerifyProgress(done=part.done, total=part.total)
                     )
                 case Verdict():
-                    if not part.holds:
-                        self.metrics.verification_failures.inc()
                     yield ledger_pb2.VerifyLedgerResponse(verdict=_verdict(part))
 
     def ListEntries(
@@ -52,9 +48,10 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
             )
         with self.store.read() as uow:
             rows = uow.entries.page(request.first, request.page_size or _DEFAULT_PAGE)
+            signed = uow.signatures.between(rows[0].entry, rows[-1].entry) if rows else {}
         page, size = ledger_pb2.ListEntriesResponse(), 0
         for row in rows:
-            message = convert.entry(row)
+            message = convert.entry(row, signed.get(row.entry))
             size += message.ByteSize()
             if page.entries and size > _PAGE_BYTES:
                 break
@@ -71,6 +68,8 @@ def _verdict(found: Verdict) -> ledger_pb2.LedgerVerdict:
         sha256_replayed=found.sha256_replayed,
         sha256_head=found.sha256_head,
         reason=found.reason,
+        signed_deltas=found.signed,
+        unsigned_deltas=found.unsigned,
     )
     if found.first_bad_entry is not None:
         message.first_bad_entry = found.first_bad_entry

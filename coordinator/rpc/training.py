@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -20,8 +21,12 @@ from coordinator.services.receive_upload import ReceiveUpload
 from coordinator.services.submit_answer import SubmitAnswer
 from letheon.errors import MalformedRequest, Unavailable
 from letheon.names import site_id, task_id, task_name
-from letheon.servicekit.transfer import check_chunk
+from letheon.servicekit import tracing
+from letheon.servicekit.chunks import RawChunk, check_chunk
 from letheon.v1 import training_pb2, training_pb2_grpc
+from letheon.v1.models_pb2 import Chunk
+
+_PushMessage: TypeAlias = training_pb2.PushDeltaRequest | RawChunk
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServicer):
     ) -> training_pb2.NextTaskResponse:
         """The next task, or a delay."""
         abandoned = task_id(request.abandoned_task) if request.abandoned_task else None
-        found = self.next_task(site_id(request.site), abandoned=abandoned)
+        found = self.next_task(
+            site_id(request.site),
+            abandoned=abandoned,
+            knows_invalidate=request.knows_invalidate,
+            privacy=convert.privacy(request.privacy) if request.HasField("privacy") else None,
+        )
         response = self._outcome(found)
         response.epoch = self.live.position.epoch
         return response
@@ -64,13 +74,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServicer):
 
     def PushDelta(
         self,
-        request_iterator: Iterator[training_pb2.PushDeltaRequest],
+        request_iterator: Iterator[_PushMessage],
         context: grpc.ServicerContext,
     ) -> training_pb2.PushDeltaResponse:
-        """One stream of an upload."""
+        """One stream of an upload; `RawUploads` makes its messages."""
         messages = _uncut(request_iterator)
         first = next(messages, None)
-        if first is None or first.WhichOneof("part") != "header":
+        if not isinstance(first, training_pb2.PushDeltaRequest) or not first.HasField("header"):
             raise MalformedRequest("the first message of an upload is its header", field="header")
         found = self.uploads.receive(
             convert.header(first.header), lambda offset: _checked(messages, offset)
@@ -105,16 +115,16 @@ class TrainingServicer(training_pb2_grpc.TrainingServicer):
                 )
                 return training_pb2.NextTaskResponse(train=train)
             case Task():
-                return convert.task(found)
+                response = convert.task(found)
+                response.traceparent = tracing.left(found.id) or ""
+                return response
             case _:
                 delay = Duration()
                 delay.FromTimedelta(found)
                 return training_pb2.NextTaskResponse(retry_after=delay)
 
 
-def _uncut(
-    messages: Iterator[training_pb2.PushDeltaRequest],
-) -> Iterator[training_pb2.PushDeltaRequest]:
+def _uncut(messages: Iterator[_PushMessage]) -> Iterator[_PushMessage]:
     """The messages. Raises Unavailable if the caller or the link went away in the middle."""
     try:
         yield from messages
@@ -122,10 +132,15 @@ def _uncut(
         raise Unavailable("the stream was cut; query the upload and go on") from error
 
 
-def _checked(messages: Iterator[training_pb2.PushDeltaRequest], offset: int) -> Iterator[bytes]:
+def _checked(messages: Iterator[_PushMessage], offset: int) -> Iterator[bytes]:
     for message in messages:
-        if message.WhichOneof("part") != "chunk":
-            raise MalformedRequest("after the header come chunks", field="chunk")
-        check_chunk(message.chunk, offset)
-        offset += len(message.chunk.data)
-        yield message.chunk.data
+        chunk = message if isinstance(message, RawChunk) else _chunk(message)
+        data = check_chunk(chunk, offset)
+        offset += len(data)
+        yield data
+
+
+def _chunk(message: training_pb2.PushDeltaRequest) -> Chunk:
+    if not message.HasField("chunk"):
+        raise MalformedRequest("after the header come chunks", field="chunk")
+    return message.chunk

@@ -49,6 +49,7 @@ def _facts(draft: Erasure, uow: UnitOfWork, context: ErasureContext) -> Facts:
         linear=context.strategy.linear,
         silent_s=_silence(subject, draft.requested_at),
         offline_limit_s=context.limits.subject_seen_within.total_seconds(),
+        of_records=not draft.names_site,
     )
 
 

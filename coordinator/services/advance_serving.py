@@ -22,10 +22,12 @@ from coordinator.domain.serving import (
 from coordinator.domain.site import SiteState
 from coordinator.domain.task import AnswerKind, Task, TaskKind
 from coordinator.ports import IdMaker, Store, UnitOfWork
+from coordinator.services import audit
 from coordinator.services.live_model import Head, LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.remaining_subjects import remaining_subjects
 from letheon.federation.ledger import Entry, EntryKind
+from letheon.names import model_name
 from letheon.servicekit.clock import Clock
 
 _log = logging.getLogger(__name__)
@@ -136,6 +138,7 @@ class AdvanceServing:
             self._withdraw(uow, tasks)
             if passes:
                 entry = add_promotion(uow, head, candidate, self.clock, erasure=None)
+                audit.record(uow, entry.at, "model.served", model_name(candidate), itself=True)
                 head.commit(uow, [entry])
             else:
                 uow.models.unpin(CANDIDATE_PIN)

@@ -10,6 +10,7 @@ from coordinator.domain.site import SiteState
 from coordinator.domain.task import Task, TaskKind
 from coordinator.ports import UnitOfWork
 from coordinator.services.erasure_context import ErasureContext, job, pin_reason
+from coordinator.services.prepare_exchange import Prepared, keep_exchange, prepare_exchange
 from letheon.errors import (
     MalformedRequest,
     ModelDestroyed,
@@ -18,6 +19,7 @@ from letheon.errors import (
     UnknownModelVersion,
     UnknownUpload,
 )
+from letheon.servicekit import tracing
 
 _REQUEST_ID_LIMIT = 200
 
@@ -39,12 +41,17 @@ def ask_sites(
     Evaluate goes to every active site, audit and erase to the subject if it was seen lately. The
     versions stay readable until the erasure is concluded. One that another erasure destroyed is
     left out of an evaluation, and named in the others: the site then answers that it cannot.
+    Of records, an erase task has the site exchange its deltas; errors as `prepare_exchange`.
     Raises UnknownErasure, ClaimLost, ErasureConcluded, MalformedRequest, RequestAltered;
     PatchVoid for a version whose file is gone, UnknownModelVersion for one that never was.
     """
     _check(request_id, question)
     with context.store.read() as uow:
-        job(uow, erasure_id, token)
+        erasure = job(uow, erasure_id, token)
+        is_known = bool(uow.tasks.of_request(request_id, erasure_id))
+    prepared = None
+    if not is_known and not erasure.names_site and question.kind is TaskKind.ERASE:
+        prepared = prepare_exchange(erasure, context)
     head = context.live.position.version
     if head in question.versions:
         # A version is a file only once somebody needs it.
@@ -59,6 +66,10 @@ def ask_sites(
         check_open(erasure)
         question = _without_destroyed(uow, question)
         _pin(uow, erasure, question)
+        if not erasure.names_site:
+            question = _of_records(question, erasure, prepared)
+        if prepared is not None:
+            keep_exchange(uow, erasure_id, token, prepared.exchange)
         tasks = [
             Task(
                 id=context.new_id(),
@@ -75,6 +86,8 @@ def ask_sites(
             uow.tasks.add(task)
         made = uow.tasks.of_request(request_id, erasure_id)
         uow.commit()
+    for task in made:
+        tracing.leave(task.id)  # whoever answers goes on with the trace of whoever asked
     return made
 
 
@@ -124,9 +137,21 @@ def _asked(
 ) -> list[str]:
     if kind is TaskKind.EVALUATE:
         return [site.id for site in uow.sites.all() if site.state is SiteState.ACTIVE]
+    if kind is TaskKind.ERASE and not erasure.names_site:
+        return [erasure.site]  # it stays, and an exchange may wait for it
     subject = context.presence.on(uow.sites.get(erasure.site))
     seen_lately = now - subject.last_seen_at <= context.limits.subject_seen_within
     return [subject.id] if seen_lately else []
+
+
+def _of_records(question: Question, erasure: Erasure, prepared: Prepared | None) -> Question:
+    """The question with the reference of the records, and what is to be recomputed."""
+    if question.kind is TaskKind.EVALUATE:
+        return question
+    payload = {**question.payload, "records": erasure.records}
+    if prepared is not None:
+        payload["deltas"] = [list(delta) for delta in prepared.deltas]
+    return Question(question.kind, question.versions, payload)
 
 
 def _without_destroyed(uow: UnitOfWork, question: Question) -> Question:

@@ -173,7 +173,8 @@ def _check_models(store: Store, models: BlobStore) -> None:
 def _missing(area: _Area, sha256: str, fault: str, of: str, entry: int | None) -> PayloadMissing:
     return PayloadMissing(
         f"{of} needs the file {area.name}/{sha256}, which {fault}: put it back from a backup of "
-        "the coordinator's files, then start again",
+        "the coordinator's files, then start again; if its data key was destroyed by an erasure "
+        "after this backup was taken, only a newer backup can be used",
         sha256=sha256,
         file=f"{area.name}/{sha256}",
         **({} if entry is None else {"entry": entry}),

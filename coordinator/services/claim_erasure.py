@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from coordinator.domain.claim import Claim, check_token, release, renew, take
 from coordinator.domain.erasure import Erasure, ErasureState, check_open, move
+from coordinator.services import audit
 from coordinator.services.erasure_context import ErasureContext
-from letheon.errors import MalformedRequest
+from letheon.errors import ErasureNotApproved, MalformedRequest
+from letheon.names import erasure_name
 from letheon.servicekit.faults import reach
 
 PROGRESS_LIMIT_BYTES = 256 * 1024
@@ -16,8 +18,9 @@ _MAY_BE_TOLD = frozenset({ErasureState.CALIBRATING, ErasureState.VERIFYING})
 def claim_erasure(erasure_id: str, holder: str, context: ErasureContext) -> tuple[Erasure, Claim]:
     """The job and its new claim, whose token is higher than every one before it.
 
-    Raises UnknownErasure; ErasureConcluded if nothing is left to do; ClaimHeld while the lease of
-    another holder lasts; MalformedRequest without a holder.
+    Raises UnknownErasure; ErasureConcluded if nothing is left to do; ErasureNotApproved while
+    nobody has consented to it; ClaimHeld while the lease of another holder lasts; MalformedRequest
+    without a holder.
     """
     if not holder or len(holder) > _HOLDER_LIMIT:
         raise MalformedRequest("holder is due: the calibrator's instance name", field="holder")
@@ -25,6 +28,10 @@ def claim_erasure(erasure_id: str, holder: str, context: ErasureContext) -> tupl
     with context.store.write() as uow:
         erasure = uow.erasures.get(erasure_id)
         check_open(erasure)
+        if erasure.state is ErasureState.AWAITING_APPROVAL:
+            raise ErasureNotApproved(
+                f"erasures/{erasure_id} waits for the approval of an operator", erasure=erasure_id
+            )
         claim = take(
             uow.claims.find(erasure_id),
             erasure=erasure_id,
@@ -37,6 +44,9 @@ def claim_erasure(erasure_id: str, holder: str, context: ErasureContext) -> tupl
             erasure = move(erasure, ErasureState.CLAIMED, now)
             uow.erasures.save(erasure)
         uow.claims.save(claim)
+        audit.record(
+            uow, now, "erasure.claimed", erasure_name(erasure_id), holder=holder, token=claim.token
+        )
         uow.commit()
     reach("claim.committed")
     if is_first:

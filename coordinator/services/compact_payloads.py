@@ -53,6 +53,8 @@ class CompactPayloads:
         """The newest anchor that is old enough and does more than the last one."""
         if any(e.removal is not None and e.promoted_at is None for e in uow.erasures.open()):
             return None  # its proof replays without the subject, from as early as it can
+        if any(not e.names_site and e.removal is None for e in uow.erasures.open()):
+            return None  # its site may have to be given every version that it trained from
         through = self.live.position.entry - self.keep_entries
         floor = compacted_through(uow)
         anchors = [c for c in uow.checkpoints.all() if c.is_anchor and floor < c.entry <= through]

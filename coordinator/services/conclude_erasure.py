@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from coordinator.domain.claim import release
 from coordinator.domain.erasure import Certificate, Erasure, ErasureState, check_open, move
+from coordinator.domain.evidence import LeafKind
 from coordinator.domain.site import erased
 from coordinator.ports import UnitOfWork
+from coordinator.services import audit
 from coordinator.services.destroy_subject import destroy_marked
 from coordinator.services.erasure_context import ErasureContext, job, pin_reason
+from coordinator.services.notify_recipients import notify
+from coordinator.services.transparency import Transparency
 from coordinator.services.withdraw_tasks import withdraw_tasks
 from letheon import names
 from letheon.errors import (
     AttemptMissing,
-    BadSignature,
     CertificateInvalid,
     ErasureConcluded,
     MalformedRequest,
 )
+from letheon.proof.certificate import FORMAT, fingerprint
+from letheon.proof.envelope import Statement, open_envelope, read_canonical
 from letheon.servicekit.faults import reach
-from letheon.servicekit.signing import canonical_json, verify
 
 _log = logging.getLogger(__name__)
 _REASON_LIMIT = 2000
@@ -90,7 +89,7 @@ def _ended_so(erasure: Erasure, end: Certified | Failed, context: ErasureContext
 
 
 def _certify(erasure: Erasure, token: int, content: bytes, context: ErasureContext) -> Erasure:
-    _check_certificate(erasure, content)
+    statement = _check_certificate(erasure, content, context.log)
     if erasure.promoted_at is None:
         raise AttemptMissing(
             f"erasures/{erasure.id} has no passing attempt: a certificate needs one",
@@ -103,8 +102,22 @@ def _certify(erasure: Erasure, token: int, content: bytes, context: ErasureConte
         erasure = job(uow, erasure.id, token)
         certified = move(erasure, ErasureState.CERTIFIED, now)
         uow.certificates.add(Certificate(erasure.id, content, now))
-        uow.sites.save(erased(uow.sites.get(erasure.site)))
+        audit.record(
+            uow,
+            now,
+            "erasure.certified",
+            names.erasure_name(erasure.id),
+            site=erasure.site,
+            sha256=fingerprint(content),
+        )
+        if erasure.names_site:
+            uow.sites.save(erased(uow.sites.get(erasure.site)))
         _tidy(uow, certified, context)
+        if _origin(statement) is not None:
+            context.log.add_audit_head(uow)
+            context.log.add(uow, LeafKind.CERTIFICATE, content, erasure=erasure.id)
+            context.log.sign(uow, now)
+            notify(uow, erasure.id, statement, context.new_id)
         uow.commit()
     _observe_end(certified, context)
     return certified
@@ -118,6 +131,7 @@ def _fail(erasure_id: str, token: int, reason: str, context: ErasureContext) -> 
         erasure = job(uow, erasure_id, token)
         failed = replace(move(erasure, ErasureState.FAILED, now), failure=reason[:_REASON_LIMIT])
         _tidy(uow, failed, context)
+        audit.record(uow, now, "erasure.failed", names.erasure_name(erasure_id), site=erasure.site)
         uow.commit()
     _observe_end(failed, context)
     return failed
@@ -147,41 +161,32 @@ def _observe_end(erasure: Erasure, context: ErasureContext) -> None:
     )
 
 
-def _check_certificate(erasure: Erasure, content: bytes) -> None:
+def _check_certificate(erasure: Erasure, content: bytes, log: Transparency) -> Statement:
     """Its form, its signature by the key inside, and that it speaks of this erasure.
 
     Whether the key is the calibrator's own, the reader decides: the coordinator has no say in it.
     """
     if len(content) > _CERTIFICATE_LIMIT_BYTES:
         raise CertificateInvalid("a certificate has at most 1 MiB", rule="form")
-    file = _parse(content)
-    statement = file["statement"]
-    try:
-        verify(file["public_key_pem"], canonical_json(statement), _signature(file))
-    except BadSignature as error:
-        raise CertificateInvalid(error.message, rule="signature") from error
+    fields = read_canonical(content)
+    statement = open_envelope(fields).statement
     if statement.get("erasure") != names.erasure_name(erasure.id):
         raise CertificateInvalid(
             f"the certificate speaks of {statement.get('erasure')!r}, not of erasures/{erasure.id}",
             rule="erasure",
         )
-
-
-def _parse(content: bytes) -> Mapping[str, Any]:
-    due = {"key_id", "public_key_pem", "signature", "statement"}
-    try:
-        file = json.loads(content)
-    except ValueError as error:
-        raise CertificateInvalid("the certificate is not JSON", rule="form") from error
-    if not isinstance(file, dict) or set(file) != due or not isinstance(file["statement"], dict):
+    origin = _origin(statement)
+    if origin is not None and origin != log.origin:
         raise CertificateInvalid(
-            f"a certificate has the keys {', '.join(sorted(due))}", rule="form"
+            f"the certificate speaks of the federation {origin}, this is {log.origin}",
+            rule="federation",
         )
-    return file
+    return statement
 
 
-def _signature(file: Mapping[str, Any]) -> bytes:
-    try:
-        return base64.b64decode(str(file["signature"]), validate=True)
-    except binascii.Error as error:
-        raise CertificateInvalid("the signature is not base64", rule="form") from error
+def _origin(statement: Statement) -> str | None:
+    """None for a statement of the older format, which is not logged."""
+    if statement.get("format") != FORMAT:
+        return None
+    federation = statement.get("federation")
+    return str(federation.get("origin", "")) if isinstance(federation, dict) else ""

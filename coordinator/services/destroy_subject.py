@@ -13,6 +13,8 @@ from datetime import datetime
 
 from coordinator.domain.erasure import Erasure, ErasureState
 from coordinator.domain.model import Checkpoint, Contribution, Destroyed, ModelFile
+from coordinator.domain.quarantine import QuarantineState, decided
+from coordinator.domain.upload import Upload
 from coordinator.ports import UnitOfWork
 from coordinator.services.erasure_context import ErasureContext
 from coordinator.services.prove_ledger import Survey
@@ -57,7 +59,8 @@ def tainted_versions(uow: UnitOfWork, erasure: Erasure, candidate: int) -> Versi
     if first is None:
         return NO_VERSIONS
     # What only suppresses leaves the contribution in every version up to the one that passed.
-    return Versions(first, removal.version_before if removal.subtracted else candidate - 1)
+    is_out = removal.subtracted or removal.exchanged
+    return Versions(first, removal.version_before if is_out else candidate - 1)
 
 
 def mark(
@@ -68,19 +71,26 @@ def mark(
     *,
     anchor: int,
     now: datetime,
+    sums: frozenset[str] = frozenset(),
 ) -> Counts:
-    """Marks everything that holds the subject; inside the promoting transaction."""
+    """Marks everything that holds the subject; inside the promoting transaction.
+
+    `sums` are digests of contributions of its site that gave way to newer ones.
+    """
     if versions != NO_VERSIONS:
         uow.destroyed.add_versions(Destroyed(versions.first, versions.last, erasure.id, now))
     # A payload that a retained site sent too, bit for bit, is that site's as well.
-    answers = {receipt.sha256 for receipt in uow.receipts.stored(site=erasure.site)}
-    answers -= survey.foreign
-    payloads = survey.own - survey.foreign
-    contributions = _contributions(uow, erasure)
-    for sha256 in sorted(answers | payloads | contributions):
+    answers = _answers(uow, erasure) - survey.foreign
+    # What a site that stays sent without the records may still wait in a buffer.
+    awaited = {delta.payload_sha256 for delta in uow.buffered.waiting()}
+    payloads = survey.own - survey.foreign - awaited
+    contributions = _contributions(uow, erasure, sums)
+    set_aside = _void_quarantined(uow, erasure, now) - survey.foreign - awaited
+    for sha256 in sorted(answers | payloads | contributions | set_aside):
         uow.destroyed.add_payload(sha256, erasure.id, now)
-    uow.contributions.save(Contribution(erasure.site, anchor, None, 0))
-    uploads = [upload for upload in uow.uploads.all() if upload.site == erasure.site]
+    if erasure.names_site:
+        uow.contributions.save(Contribution(erasure.site, anchor, None, 0))
+    uploads = [upload for upload in uow.uploads.all() if _is_of(upload, erasure)]
     for upload in uploads:
         uow.uploads.remove(upload.update_id)
     for version, reasons in uow.models.pins().items():
@@ -93,6 +103,31 @@ def mark(
         model_files=len(_files(uow, versions)),
         checkpoints=len(_checkpoints(uow, versions)),
         uploads=len(uploads),
+    )
+
+
+def _void_quarantined(uow: UnitOfWork, erasure: Erasure, now: datetime) -> set[str]:
+    """Digests of what screening set aside and may hold the subject; it is never released."""
+    found: set[str] = set()
+    for delta in uow.quarantined.all(waiting=True, site=erasure.site):
+        if erasure.names_site or delta.exclusion_counter < erasure.exclusion_counter:
+            uow.quarantined.save(decided(delta, QuarantineState.VOIDED, now))
+            found.add(delta.payload_sha256)
+    return {sha256 for sha256 in found if not uow.quarantined.keeps(sha256)}
+
+
+def _answers(uow: UnitOfWork, erasure: Erasure) -> set[str]:
+    receipts = uow.receipts.stored(site=erasure.site)
+    if erasure.names_site:
+        return {receipt.sha256 for receipt in receipts}
+    own = {task.id for task in uow.tasks.of_erasure(erasure.id)}
+    return {receipt.sha256 for receipt in receipts if receipt.task in own}
+
+
+def _is_of(upload: Upload, erasure: Erasure) -> bool:
+    """Whether an unfinished upload may hold the subject."""
+    return upload.site == erasure.site and (
+        erasure.names_site or upload.started_at <= erasure.fenced_at
     )
 
 
@@ -114,6 +149,9 @@ def destroy_marked(erasure: Erasure, context: ErasureContext) -> None:
         context.staging.discard_idle(update_id)
     for part in gone:
         _destroy_versions(Versions(part.first_version, part.last_version), context)
+    if context.ring is not None:
+        # Their keys are forgotten; what a copy of the key records still holds must not open them.
+        context.ring.shred()
     _log.info("subject_destroyed", extra={"erasure": erasure.id, "payloads": len(marked)})
 
 
@@ -138,14 +176,25 @@ def named_contributions(uow: UnitOfWork) -> set[str]:
             named |= set(_kept_by(uow, checkpoint).values())
     for erasure in uow.erasures.open():
         named |= _contributions(uow, erasure)
+        if erasure.exchange is not None:
+            named.add(erasure.exchange.contribution_sha256)
     return named
 
 
-def _contributions(uow: UnitOfWork, erasure: Erasure) -> set[str]:
-    """Digests of stored sums of the subject: its own row, its removal, what anchors kept."""
-    found: set[str | None] = set()
+def _contributions(
+    uow: UnitOfWork, erasure: Erasure, sums: frozenset[str] = frozenset()
+) -> set[str]:
+    """Digests of stored sums of the subject: its own row, its removal, what anchors kept.
+
+    Of records also `sums`; but not the present sum of their site, which is free of them.
+    """
+    found: set[str | None] = set(sums)
     row = uow.contributions.find(erasure.site)
-    found.add(row.sha256 if row else None)
+    present = row.sha256 if row else None
+    if erasure.exchange is not None:
+        found.add(erasure.exchange.contribution_sha256)
+    if erasure.names_site:
+        found.add(present)
     if erasure.removal is not None:
         found.add(uow.entries.get(erasure.removal.entry).details.get("contribution_sha256"))
     for checkpoint in uow.checkpoints.all():
@@ -156,6 +205,8 @@ def _contributions(uow: UnitOfWork, erasure: Erasure) -> set[str]:
         if checkpoint.is_anchor:
             kept = _kept_by(uow, checkpoint)
             others |= {sha256 for site, sha256 in kept.items() if site != erasure.site}
+    if not erasure.names_site and present is not None:
+        others.add(present)
     return {sha256 for sha256 in found if sha256 is not None} - others
 
 

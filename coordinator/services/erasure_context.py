@@ -12,9 +12,11 @@ from coordinator.domain.erasure import Erasure
 from coordinator.ports import Blobs, IdMaker, StagingArea, Store, UnitOfWork
 from coordinator.services.keep_derived import KeepDerived
 from coordinator.services.keep_tombstones import KeepTombstones
+from coordinator.services.key_ring import KeyRing
 from coordinator.services.live_model import LiveModel
 from coordinator.services.model_files import ModelFiles
 from coordinator.services.presence import Presence
+from coordinator.services.transparency import Transparency
 from coordinator.services.verify_ledger import VerifyLedger
 from letheon import registry
 from letheon.errors import MethodRefused, UnknownPlugin
@@ -33,6 +35,14 @@ class ErasureLimits:
     subject_seen_within: timedelta = timedelta(minutes=5)
     # Longer than a lease, so that a calibrator that is merely slow is not announced over.
     reannounce_after: timedelta = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Approvals:
+    """Above which share of the merged weight a request of others needs a second operator."""
+
+    share: float
+    window: timedelta  # what was asked for within it counts together
 
 
 def _observe_nothing(stage: str, seconds: float) -> None:
@@ -56,7 +66,10 @@ class ErasureContext:
     clock: Clock
     new_id: IdMaker
     tombstones: KeepTombstones
+    log: Transparency
     limits: ErasureLimits = field(default_factory=ErasureLimits)
+    ring: KeyRing | None = None  # of encryption at rest
+    approvals: Approvals | None = None  # nobody's consent is asked for
     observe_stage: Callable[[str, float], None] = _observe_nothing
 
 

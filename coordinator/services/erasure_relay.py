@@ -14,6 +14,7 @@ from coordinator.domain.claim import is_held
 from coordinator.domain.erasure import Erasure
 from coordinator.ports import Store, UnitOfWork
 from coordinator.services.erasure_context import ErasureLimits
+from letheon.servicekit import tracing
 from letheon.servicekit.clock import Clock
 from letheon.servicekit.faults import reach
 
@@ -74,7 +75,8 @@ class ErasureRelay:
         return late
 
     def _announce(self, erasure: str) -> None:
-        self._stream.announce(erasure)
+        with tracing.resumed(erasure):
+            self._stream.announce(erasure)
         self._announced[erasure] = self._clock.monotonic()
 
     def _is_idle(self, uow: UnitOfWork, erasure: Erasure, now: datetime) -> bool:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from coordinator.domain.model import Export
 from coordinator.ports import Store, UnitOfWork
+from coordinator.services import audit
 from letheon.errors import ExportSuspended, MalformedRequest, NoServingModel, RequestAltered
+from letheon.names import export_name, model_name
 from letheon.servicekit.clock import Clock
 
 
@@ -57,5 +59,13 @@ class ExportModel:
                 )
             made = Export(request_id, row.serving_version, recipient, purpose, self.clock.now())
             uow.exports.add(made)
+            audit.record(
+                uow,
+                made.exported_at,
+                "model.exported",
+                model_name(made.version),
+                export=export_name(request_id),
+                recipient=recipient,
+            )
             uow.commit()
         return made

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from coordinator.domain.erasure import Attempt, Erasure, Removal, Verdict
 from coordinator.ports import UnitOfWork
+from coordinator.services.remaining_subjects import is_due
 from letheon.errors import MalformedRequest, PatchVoid
 
 
@@ -33,7 +34,9 @@ def attempt_of(
     accepted = (
         0
         if newest is None
-        else uow.entries.accepted_between(removal.entry + 1, newest.entry, without=erasure.site)
+        else uow.entries.accepted_between(
+            removal.entry + 1, newest.entry, without=erasure.site if erasure.names_site else None
+        )
     )
     return Attempt(
         erasure=erasure.id,
@@ -59,7 +62,7 @@ def check_removed(erasure: Erasure) -> Removal:
 def check_evidence(uow: UnitOfWork, erasure: Erasure, version: int, epoch: int) -> None:
     """Raises PatchVoid unless `version` is of the newest epoch and free of subjects due."""
     removal = check_removed(erasure)
-    later = [e for e in uow.erasures.all() if e.removal and e.removal.epoch > removal.epoch]
+    later = [e for e in uow.erasures.all() if e.removal and e.removal.entry > removal.entry]
     oldest = max([removal.version_after, *(e.removal.version_after for e in later if e.removal)])
     newest = uow.entries.newest()
     if newest is None or newest.epoch != epoch or not oldest <= version <= newest.version:
@@ -71,7 +74,7 @@ def check_evidence(uow: UnitOfWork, erasure: Erasure, version: int, epoch: int) 
         )
     for other in uow.erasures.open():
         first = uow.sites.get(other.site).first_version
-        if other.removal is None and first is not None and first <= version:
+        if is_due(other, uow) and first is not None and first <= version:
             raise PatchVoid(
                 f"models/{version} holds sites/{other.site}, whose removal is due: gather "
                 "evidence again after it",

@@ -10,15 +10,44 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Protocol
 
 from coordinator.domain.leadership import give_up, renew, take
 from coordinator.domain.model import Leadership
 from coordinator.ports import LedStore
-from letheon.errors import LeadershipHeld, LeadershipLost, LetheonError
+from letheon.errors import (
+    DatabaseBusy,
+    LeadershipHeld,
+    LeadershipLost,
+    LetheonError,
+    StorageUnavailable,
+)
 from letheon.servicekit.clock import Clock
 
 _log = logging.getLogger(__name__)
 _LOOKS_PER_LEASE = 3
+
+
+class LeadershipWatch(Protocol):
+    """Who is told what the lease shows; called from the thread that looks."""
+
+    def database_answers(self, *, holds: bool) -> None:
+        """Whether the last look at the lease succeeded."""
+        ...
+
+    def waits_for(self, holder: str) -> None:
+        """Another process may write; this one stands by."""
+        ...
+
+
+class Unwatched:
+    """Nobody wants to know."""
+
+    def database_answers(self, *, holds: bool) -> None:
+        """Says nothing."""
+
+    def waits_for(self, holder: str) -> None:
+        """Says nothing."""
 
 
 class HoldLeadership:
@@ -32,8 +61,10 @@ class HoldLeadership:
         holder: str,
         lease: timedelta,
         ending: threading.Event,
+        watch: LeadershipWatch | None = None,
     ) -> None:
         self._store, self._clock = store, clock
+        self._watch = watch or Unwatched()
         self._holder, self._lease = holder, lease
         self._ending = ending
         self._pause_s = lease.total_seconds() / _LOOKS_PER_LEASE
@@ -44,7 +75,8 @@ class HoldLeadership:
     def start(self) -> None:
         """Waits until this process may write, then renews the lease in the background.
 
-        Raises LeadershipHeld if `ending` is set before that.
+        A database that goes away meanwhile is waited for as well. Raises LeadershipHeld or
+        StorageUnavailable if `ending` is set before that.
         """
         self._store.lead(self._taken().token, self._lose)
         self._thread.start()
@@ -76,13 +108,23 @@ class HoldLeadership:
         told = ""
         while True:
             try:
-                return self._take_if_due(watch)
+                taken = self._take_if_due(watch)
             except LeadershipHeld as error:
+                self._watch.database_answers(holds=True)
+                self._watch.waits_for(error.facts["holder"])
                 if told != error.facts["holder"]:
                     told = error.facts["holder"]
                     _log.warning("waiting_for_lease", extra={"holder": told})
                 if self._clock.wait(self._ending, min(error.retry_after_s, self._pause_s)):
                     raise
+            except (StorageUnavailable, DatabaseBusy) as error:
+                self._watch.database_answers(holds=False)
+                _log.warning("lease_not_read", extra={"reason": error.reason})
+                if self._clock.wait(self._ending, self._pause_s):
+                    raise
+            else:
+                self._watch.database_answers(holds=True)
+                return taken
 
     def _take_if_due(self, watch: _Watch) -> Leadership:
         # Looking comes first: the one that leads must not wait behind those that would like to.
@@ -113,7 +155,10 @@ class HoldLeadership:
             except LeadershipLost:
                 return
             except LetheonError as error:
+                self._watch.database_answers(holds=False)
                 _log.warning("lease_not_renewed", extra={"reason": error.reason})
+            else:
+                self._watch.database_answers(holds=True)
 
     def _change(self, change: Callable[[Leadership], Leadership]) -> None:
         # A lease that a power cut takes back is over a little earlier; nothing else happens.

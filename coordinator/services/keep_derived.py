@@ -26,6 +26,14 @@ def vector_bytes(vector: Vector) -> memoryview:
     return vector.astype("<f4", copy=False).data.cast("B")
 
 
+@dataclass(frozen=True)
+class Lag:
+    """How far what is derived is behind, in ledger rows."""
+
+    unfolded: int  # of the site with most of them
+    since_checkpoint: int
+
+
 @dataclass
 class _Newest:
     """Row of the newest durable checkpoint; None until looked up."""
@@ -50,6 +58,11 @@ class KeepDerived:
     # A promotion folds too: of two at once, one could drop the vector the other is to name.
     _folding: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _newest: _Newest = field(default_factory=_Newest, repr=False)
+
+    def lag(self) -> Lag:
+        """How far what is derived is behind the ledger."""
+        behind = self.live.position.entry - self._look_up_newest()
+        return Lag(unfolded=self.unfolded.largest(), since_checkpoint=max(0, behind))
 
     def check_recoverable(self) -> None:
         """Raises CheckpointBehind if a restart would have to replay too many rows.
@@ -186,6 +199,7 @@ class KeepDerived:
             return
         with self.store.read() as uow:
             used = {c.sha256 for c in uow.contributions.all()}
+            used |= {e.exchange.contribution_sha256 for e in uow.erasures.open() if e.exchange}
             for checkpoint in uow.checkpoints.all():
                 if checkpoint.is_anchor:
                     anchor = uow.entries.get(checkpoint.entry)

@@ -1,13 +1,14 @@
 """Keeps the versions just before and after a removal as files, while its erasure needs them.
 
-They are written after the removal's transaction, so that training waits for arithmetic only. A
-crash in between loses nothing: repeating the call rebuilds them from the ledger.
+Training never waits for them: they are written before the head is held, or after the removal's
+transaction if the head moved meanwhile. A crash loses nothing: repeating the call rebuilds them
+from the ledger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordinator.domain.erasure import Erasure, Removal
 from coordinator.domain.model import Checkpoint, ModelFile
@@ -24,6 +25,8 @@ from letheon.errors import LedgerBroken
 from letheon.federation.parameters import Vector, digest
 from letheon.federation.replay import ReplayState, apply, removed_sites
 
+_FLOAT32_BYTES = 4
+
 
 @dataclass(frozen=True)
 class _Snapshot:
@@ -34,30 +37,43 @@ class _Snapshot:
     is_after: bool
 
 
-def keep_snapshots(erasure: Erasure, context: ErasureContext, known: Mapping[int, Vector]) -> None:
-    """Writes the files that are missing, from `known` weights [d] by version, else by replay.
+@dataclass(frozen=True)
+class Known:
+    """What whoever removed has at hand: weights [d] by version, and which of them are stored."""
+
+    weights: Mapping[int, Vector] = field(default_factory=dict)
+    stored: frozenset[str] = frozenset()  # digests in the area of models
+
+
+def keep_snapshots(erasure: Erasure, context: ErasureContext, known: Known) -> None:
+    """Writes the files that are missing, from `known`, else by replay.
 
     Nothing once the erasure was promoted: then what was before the removal is destroyed. Raises
     LedgerBroken if a replay gives other weights than were recorded, PayloadCorrupt.
     """
     if erasure.removal is None or erasure.promoted_at is not None or not erasure.is_open:
         return
-    for snapshot in _snapshots(erasure.removal):
+    for snapshot in _snapshots(erasure, erasure.removal):
         with context.store.read() as uow:
             if not _is_missing(uow, snapshot.version):
                 continue
-        weights = known.get(snapshot.version)
-        _write(snapshot, _rebuilt(snapshot, context) if weights is None else weights, context)
+        if snapshot.sha256 not in known.stored:
+            weights = known.weights.get(snapshot.version)
+            _put(snapshot, _rebuilt(snapshot, context) if weights is None else weights, context)
+        _record(snapshot, context)
 
 
-def _snapshots(removal: Removal) -> list[_Snapshot]:
+def _snapshots(erasure: Erasure, removal: Removal) -> list[_Snapshot]:
     after = _Snapshot(
         removal.version_after, removal.epoch, removal.sha256_after, removal.entry, True
     )
     if removal.version_before == removal.version_after:
         return [after]
+    epoch = removal.epoch - 1
+    if removal.exchanged and erasure.exchange is not None:
+        epoch = erasure.exchange.epoch  # which a small patch does not end
     before = _Snapshot(
-        removal.version_before, removal.epoch - 1, removal.sha256_before, removal.entry - 1, False
+        removal.version_before, epoch, removal.sha256_before, removal.entry - 1, False
     )
     return [before, after]
 
@@ -67,19 +83,22 @@ def _is_missing(uow: UnitOfWork, version: int) -> bool:
     return not gone and uow.models.find(version) is None
 
 
-def _write(snapshot: _Snapshot, weights: Vector, context: ErasureContext) -> None:
-    data, now = vector_bytes(weights), context.clock.now()
-    sha256 = context.blobs.models.put(data)
-    if sha256 != snapshot.sha256:
+def _put(snapshot: _Snapshot, weights: Vector, context: ErasureContext) -> None:
+    if context.blobs.models.put(vector_bytes(weights)) != snapshot.sha256:
         raise LedgerBroken(
             f"models/{snapshot.version} cannot be rebuilt: the replay differs from what was "
             "recorded",
             entry=snapshot.through,
         )
-    file = ModelFile(snapshot.version, snapshot.epoch, sha256, len(data), now)
+
+
+def _record(snapshot: _Snapshot, context: ErasureContext) -> None:
+    sha256, now = snapshot.sha256, context.clock.now()
+    size_bytes = context.plan.parameters.size * _FLOAT32_BYTES
+    file = ModelFile(snapshot.version, snapshot.epoch, sha256, size_bytes, now)
     if snapshot.is_after:
         # So that no recovery has to fold and subtract again.
-        context.blobs.checkpoints.put(data)
+        context.blobs.checkpoints.share(sha256, context.blobs.models)
     with context.store.write() as uow:
         if not _is_missing(uow, snapshot.version):
             return

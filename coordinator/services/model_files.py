@@ -121,6 +121,14 @@ class ModelFiles:
         _log.info("model_written", extra={"version": file.version, "epoch": file.epoch})
         return file
 
+    def discard(self, sha256: str) -> None:
+        """Destroys a stored version that has no row and is not to get one."""
+        with self._writing:
+            with self._store.read() as uow:
+                if any(file.sha256 == sha256 for file in uow.models.newest()):
+                    return
+            self._blobs.models.destroy(sha256)
+
     @contextmanager
     def reading(self, file: ModelFile, offset: int) -> Iterator[None]:
         """Keeps the file while it is read, and for a while after a read that was cut.

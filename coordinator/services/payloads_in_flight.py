@@ -64,4 +64,8 @@ class PayloadsInFlight:
 
     def _is_named(self, sha256: str) -> bool:
         with self._store.read() as uow:
-            return uow.entries.names_payload(sha256) or uow.receipts.stores(sha256)
+            return (
+                uow.entries.names_payload(sha256)
+                or uow.receipts.stores(sha256)
+                or uow.quarantined.keeps(sha256)
+            )

@@ -10,6 +10,7 @@ from coordinator.domain.erasure import Erasure, ErasureState, check_open, move
 from coordinator.domain.ledger_rows import follow
 from coordinator.domain.model import Checkpoint, Contribution, ModelFile
 from coordinator.ports import UnitOfWork
+from coordinator.services import audit
 from coordinator.services.advance_serving import add_promotion
 from coordinator.services.destroy_subject import (
     NO_VERSIONS,
@@ -27,6 +28,7 @@ from coordinator.services.gate_attempt import (
 )
 from coordinator.services.keep_derived import vector_bytes
 from coordinator.services.live_model import Head
+from coordinator.services.notify_recipients import recipients
 from coordinator.services.prove_ledger import Proof, RemovalError, catch_up
 from coordinator.services.remaining_subjects import remaining_subjects
 from coordinator.services.replay_start import BEFORE_FIRST, contribution_at
@@ -34,6 +36,7 @@ from coordinator.services.request_erasure import FALLBACK_PIN
 from coordinator.services.withdraw_tasks import withdraw_tasks
 from letheon.errors import PatchVoid
 from letheon.federation.ledger import Entry, EntryKind
+from letheon.names import erasure_name
 from letheon.servicekit.faults import reach
 from letheon.servicekit.signing import canonical_json
 
@@ -45,9 +48,12 @@ def promote_erased(
     proof: Proof,
     error: RemovalError | None,
     epoch: int,
+    rows: dict[str, object],
     context: ErasureContext,
 ) -> Erasure:
     """The erasure, its candidate served, its subject marked for destruction.
+
+    `rows` is what the certificate says of the ledger (`removed_rows`).
 
     Raises ClaimLost, ErasureConcluded, PatchVoid (a removal came between), LedgerBroken.
     """
@@ -63,7 +69,7 @@ def promote_erased(
             check_open(erasure)
             check_evidence(uow, erasure, run.version, epoch)
             return _Promotion(context, uow, head, erasure, run).carry_out(
-                proof, error, sha256, checkpoint
+                proof, error, sha256, checkpoint, rows
             )
 
 
@@ -85,19 +91,34 @@ class _Promotion:
         self._file: ModelFile = self._candidate_file()
 
     def carry_out(
-        self, proof: Proof, error: RemovalError | None, head_sha256: str, checkpoint: str
+        self,
+        proof: Proof,
+        error: RemovalError | None,
+        head_sha256: str,
+        checkpoint: str,
+        rows: dict[str, object],
     ) -> Erasure:
         """Writes every row and commits."""
         uow, erasure = self._uow, self._erasure
         versions = tainted_versions(uow, erasure, self._run.version)
         accounts = self._accounts(versions)
+        held = recipients(uow, erasure, versions)
         promotion = add_promotion(
             uow, self._head, self._run.version, self._context.clock, erasure=erasure.id
         )
         uow.models.unpin(FALLBACK_PIN)
         self._mark_other_subjects()
+        replaced = self._sum_of_the_site()
         anchor = self._anchor(promotion, checkpoint)
-        counts = mark(uow, erasure, proof.survey, versions, anchor=anchor.entry, now=self._now)
+        counts = mark(
+            uow,
+            erasure,
+            proof.survey,
+            versions,
+            anchor=anchor.entry,
+            now=self._now,
+            sums=replaced,
+        )
         withdraw_tasks(uow, erasure.id, self._now)
         uow.attempts.save(attempt_of(uow, erasure, self._removal, self._run, self._now))
         evidence = {
@@ -108,6 +129,9 @@ class _Promotion:
             "promotion_entry": promotion.entry,
             "serving_version": self._run.version,
             "serving_sha256": self._file.sha256,
+            "federation_origin": self._context.log.origin,
+            "ledger_rows": rows,
+            "recipients": held,
         }
         promoted = replace(
             move(erasure, ErasureState.VERIFYING, self._now),
@@ -116,6 +140,15 @@ class _Promotion:
             evidence_json=canonical_json(evidence).decode(),
         )
         uow.erasures.save(promoted)
+        audit.record(
+            uow,
+            self._now,
+            "erasure.promoted",
+            erasure_name(erasure.id),
+            version=self._run.version,
+            sha256=self._file.sha256,
+            destroyed=asdict(counts),
+        )
         self._head.commit(uow, [promotion, anchor])
         since = erasure.removed_at or self._now
         self._context.observe_stage("verify", (self._now - since).total_seconds())
@@ -159,11 +192,16 @@ class _Promotion:
         )
         return anchor
 
+    def _sum_of_the_site(self) -> frozenset[str]:
+        """What is stored of a site that stays, before it is folded up to the anchor."""
+        row = self._uow.contributions.find(self._erasure.site)
+        return frozenset({row.sha256} if row is not None and row.sha256 is not None else ())
+
     def _contributions(self, through: int) -> dict[str, str]:
         """Digests of the sums of the retained sites, folded as far as the ledger goes."""
         found: dict[str, str] = {}
         for site in self._uow.sites.all():
-            if site.id == self._erasure.site:
+            if site.id == self._erasure.site and self._erasure.names_site:
                 continue
             row = self._uow.contributions.find(site.id)
             after = BEFORE_FIRST if row is None else row.folded_through
@@ -225,6 +263,12 @@ class _Promotion:
         measured: dict[str, object] = {}
         if error is not None:
             measured = removal_evidence(error)
+        elif self._removal.exchanged:
+            measured = {
+                "removal_relative_error": None,
+                "removal_note": "the site's deltas were exchanged for deltas recomputed without "
+                "the records: the replay proves the patch, not what the site computed",
+            }
         elif not self._removal.subtracted:
             measured = {
                 "removal_relative_error": None,
@@ -249,6 +293,7 @@ class _Promotion:
         return {
             "destroyed": asdict(counts),
             "destroyed_versions": None if none else [versions.first, versions.last],
+            "encrypted_at_rest": self._context.ring is not None,
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -75,8 +76,17 @@ class Survey:
             return
         # A patch is made of the subject's answer, so it goes with the subject.
         patch = row.kind is EntryKind.PATCH and row.details.get("erasure") == self.erasure.id
-        mine = patch or row.site == self.erasure.site
+        mine = patch or (row.site == self.erasure.site and row.entry <= self._last_entry())
         (self.own if mine else self.foreign).add(row.payload_sha256)
+
+    def _last_entry(self) -> float:
+        """The last row whose payload may hold the subject, of a site that may stay."""
+        erasure = self.erasure
+        if erasure is None or erasure.names_site or erasure.removal is None:
+            return math.inf
+        if erasure.removal.exchanged and erasure.exchange is not None:
+            return erasure.exchange.through_entry
+        return erasure.removal.entry
 
 
 @dataclass

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from coordinator.domain.model import Export
 from coordinator.ports import Blobs, Store
+from coordinator.services import audit
 from coordinator.services.export_model import check_recipient, recorded
 from coordinator.services.live_model import LiveModel
 from coordinator.services.rebuild_start import (
@@ -29,6 +30,7 @@ from letheon.errors import (
 from letheon.federation.ledger import Entry, verify_chain
 from letheon.federation.parameters import Vector, digest
 from letheon.federation.replay import ReadPayload, ReplayState, apply
+from letheon.names import export_name, model_name
 from letheon.servicekit.clock import Clock
 
 
@@ -184,6 +186,15 @@ class RebuildModel:
                 without,
             )
             uow.exports.add(made)
+            audit.record(
+                uow,
+                made.exported_at,
+                "model.rebuilt",
+                model_name(made.version),
+                export=export_name(made.request_id),
+                recipient=made.recipient,
+                without=without,
+            )
             uow.commit()
         return made
 

@@ -39,6 +39,7 @@ class Start:
 def check_may_leave(uow: UnitOfWork, version: int, without: frozenset[str]) -> None:
     """Raises ModelDestroyed, or ExportSuspended for a fenced site that the version holds."""
     check_not_destroyed(uow, version)
+    _check_records(uow, version, without)
     for site in uow.sites.all():
         if site.id not in without and _holds_fenced(uow, site, version):
             raise ExportSuspended(
@@ -49,12 +50,31 @@ def check_may_leave(uow: UnitOfWork, version: int, without: frozenset[str]) -> N
             )
 
 
+def _check_records(uow: UnitOfWork, version: int, without: frozenset[str]) -> None:
+    """Raises ExportSuspended for a version that holds records whose removal is due."""
+    for erasure in uow.erasures.open():
+        if erasure.names_site or erasure.site in without:
+            continue
+        first = uow.sites.get(erasure.site).first_version
+        gone_since = None if erasure.removal is None else erasure.removal.version_after
+        is_gone = gone_since is not None and version >= gone_since
+        if first is not None and version >= first and not is_gone:
+            raise ExportSuspended(
+                f"models/{version} carries records of sites/{erasure.site} that "
+                f"erasures/{erasure.id} takes out; rebuild it without that site",
+                version=version,
+                site=f"sites/{erasure.site}",
+            )
+
+
 def _holds_fenced(uow: UnitOfWork, site: Site, version: int) -> bool:
     if site.state is not SiteState.FENCED or site.first_version is None:
         return False
     if version < site.first_version:
         return False
     for erasure in uow.erasures.of_site(site.id):
+        if not erasure.names_site:
+            continue
         removal = erasure.removal
         if removal is not None and removal.subtracted and version >= removal.version_after:
             return False
@@ -174,7 +194,7 @@ def _check_kept(store: Store, site: str) -> None:
     """
     with store.read() as uow:
         for erasure in uow.erasures.of_site(site):
-            if erasure.promoted_at is not None:
+            if erasure.promoted_at is not None and erasure.names_site:
                 raise ModelDestroyed(
                     f"no version that holds sites/{site} can be rebuilt without it: what it "
                     f"contributed was destroyed by erasures/{erasure.id}",

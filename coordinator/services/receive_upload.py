@@ -6,7 +6,8 @@ breaks a rule, or can never be accepted any more, is discarded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from coordinator.ports import Meter, Staging, StagingArea, Store, UnitOfWork
 from coordinator.services.payloads_in_flight import PayloadsInFlight
 from coordinator.services.transfer_slots import TransferSlots
 from letheon.errors import (
+    BadSignature,
     ClaimLost,
     DigestMismatch,
     LetheonError,
@@ -33,7 +35,7 @@ from letheon.errors import (
     StaleEpoch,
     UpdateAltered,
 )
-from letheon.federation.encoding import decode, encoded_size
+from letheon.federation.encoding import decode, size_limits
 from letheon.federation.parameters import Layout, Vector
 from letheon.federation.validation import check_layout, check_values
 from letheon.servicekit.clock import Clock
@@ -44,9 +46,12 @@ _COUNTED: tuple[tuple[type[LetheonError], str], ...] = (
     (MalformedUpdate, "rejected"),
     (DigestMismatch, "rejected"),
     (UpdateAltered, "rejected"),
+    (BadSignature, "rejected"),
     (StaleEpoch, "superseded"),
     (SiteFenced, "fenced"),
 )
+# Of the errors that name no rule themselves.
+_RULES: Mapping[type[LetheonError], str] = {DigestMismatch: "digest", UpdateAltered: "altered"}
 # After these the bytes at hand are of no use to anyone, and no row names them.
 FINAL = (MalformedUpdate, DigestMismatch, StaleEpoch, SiteFenced, PatchVoid, ClaimLost)
 
@@ -88,7 +93,7 @@ class ReceiveUpload:
     meter: Meter
     clock: Clock
     layout: Layout
-    encoding: str
+    encodings: Mapping[type[Purpose], Sequence[str]]  # the first is the usual one
 
     def query(self, update_id: str, site: str | None) -> Receipt | int:
         """The receipt, or how many bytes are durable. Raises UnknownSite."""
@@ -116,7 +121,7 @@ class ReceiveUpload:
             ):
                 return self._receive(header, staging, chunks)
         except LetheonError as error:
-            self._count(error)
+            self._count(error, sender(header.purpose))
             if isinstance(error, FINAL):
                 self._forget(header)
             raise
@@ -132,16 +137,18 @@ class ReceiveUpload:
                 return repeated(receipt, header)
             acceptance.check(uow, header)
             upload = uow.uploads.find(header.update_id)
-        check_layout(header.layout, self.layout, self.encoding)
-        due = encoded_size(self.layout, self.encoding)
-        if header.size_bytes != due:
+        allowed = self.encodings[type(header.purpose)]
+        encoding = check_layout(header.layout, self.layout, allowed)
+        least, most = size_limits(self.layout, encoding)
+        if not least <= header.size_bytes <= most:
+            due = f"{most}" if least == most else f"{least} to {most}"
             raise MalformedUpdate(
                 f"the payload has {header.size_bytes} bytes, the plan's layout {due}", rule="size"
             )
         if upload is None:
             self._begin(header, header.purpose.site)  # whose erasure drops it
         else:
-            check_same_bytes(header.update_id, known_sha256=upload.sha256, sha256=header.sha256)
+            check_same_upload(upload, header)
         return None
 
     def _begin(self, header: Header, site: str | None) -> None:
@@ -165,7 +172,7 @@ class ReceiveUpload:
                 f"{staging.size_bytes}",
                 committed_bytes=staging.size_bytes,
             )
-        with self.meter.stage("receive"):
+        with self.meter.stage("receive"), self._counted(staging, sender(header.purpose)):
             for data in chunks(header.offset):
                 if staging.size_bytes + len(data) > header.size_bytes:
                     raise MalformedUpdate("more bytes than the header promised", rule="size")
@@ -179,20 +186,32 @@ class ReceiveUpload:
                 raise DigestMismatch(
                     "the payload is not the one its header promised", update_id=header.update_id
                 )
-            payload = decode(staging.view(), self.encoding)
+            payload = decode(staging.view(), header.encoding, self.layout.size)
             acceptance = self.acceptances[type(header.purpose)]
             norm = check_values(payload, self.layout, acceptance.max_norm)
         reach("accept.validated")
         with self.in_flight.published(staging, header.sha256):
             receipt = acceptance.accept(header, payload, norm)
-        self.meter.update(receipt.outcome)
+        self.meter.update(receipt.outcome, sender(header.purpose))
         reach("accept.answered")
         return receipt
 
-    def _count(self, error: LetheonError) -> None:
+    @contextmanager
+    def _counted(self, staging: Staging, site: str | None) -> Iterator[None]:
+        """Counts what arrived, also when the stream is cut."""
+        before = staging.size_bytes
+        try:
+            yield
+        finally:
+            if site is not None:
+                self.meter.received(staging.size_bytes - before, site)
+
+    def _count(self, error: LetheonError, site: str | None) -> None:
         for kind, outcome in _COUNTED:
             if isinstance(error, kind):
-                self.meter.update(outcome)
+                self.meter.update(outcome, site)
+                if outcome == "rejected":
+                    self.meter.rejected(_RULES.get(kind) or error.facts.get("rule", ""))
                 with self.store.note() as uow:
                     uow.federation.count(outcome)
                     uow.commit()
@@ -200,12 +219,27 @@ class ReceiveUpload:
     def _forget(self, header: Header) -> None:
         with self.store.write() as uow:
             upload = uow.uploads.find(header.update_id)
-            # A header with other bytes must not discard the upload it collides with.
-            if upload is None or upload.sha256 != header.sha256:
+            # A header with other bytes, or of another site, must not discard the upload that it
+            # collides with.
+            if upload is None or (upload.sha256, upload.site) != _bytes_and_site(header):
                 return
             uow.uploads.remove(header.update_id)
             uow.commit()
         self.staging.discard(header.update_id)
+
+
+def _bytes_and_site(header: Header) -> tuple[str, str | None]:
+    return header.sha256, header.purpose.site
+
+
+def check_same_upload(upload: Upload, header: Header) -> None:
+    """Raises UpdateAltered unless the upload was begun with these bytes, for this site."""
+    check_same_bytes(header.update_id, known_sha256=upload.sha256, sha256=header.sha256)
+    if upload.site != header.purpose.site:
+        raise UpdateAltered(
+            f"update {header.update_id} was begun by another; use a new id",
+            update_id=header.update_id,
+        )
 
 
 def repeated(receipt: Receipt, header: Header) -> Receipt:

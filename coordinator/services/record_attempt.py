@@ -15,6 +15,7 @@ from coordinator.domain.erasure import (
     move,
 )
 from coordinator.ports import UnitOfWork
+from coordinator.services import audit
 from coordinator.services.destroy_subject import destroy_marked
 from coordinator.services.erasure_context import ErasureContext, job
 from coordinator.services.gate_attempt import (
@@ -25,7 +26,9 @@ from coordinator.services.gate_attempt import (
 )
 from coordinator.services.promote_erased import promote_erased, removal_evidence
 from coordinator.services.prove_ledger import measure_removal, prove_ledger
+from coordinator.services.removed_rows import removed_rows
 from letheon.errors import MalformedRequest, RequestAltered
+from letheon.names import erasure_name
 from letheon.servicekit.faults import reach
 from letheon.servicekit.signing import canonical_json
 
@@ -63,6 +66,14 @@ def record_attempt(
         erasure = job(uow, erasure_id, token)
         check_open(erasure)
         uow.attempts.save(attempt_of(uow, erasure, removal, run, now))
+        audit.record(
+            uow,
+            now,
+            "erasure.attempted",
+            erasure_name(erasure_id),
+            version=run.version,
+            verdict=run.verdict.value,
+        )
         erasure = move(erasure, ErasureState.VERIFYING, now)
         uow.erasures.save(erasure)
         uow.commit()
@@ -101,13 +112,16 @@ def _pass(erasure: Erasure, token: int, run: RunOfTheGate, context: ErasureConte
     _measure_others(erasure, context)
     error = measure_removal(erasure, context)
     proof = prove_ledger(erasure, context)
+    rows = removed_rows(context.store, erasure, check_removed(erasure))
     with context.store.read() as uow:
-        retained = [site.id for site in uow.sites.all() if site.id != erasure.site]
+        # Also the site of records that were erased: it stays.
+        subject = erasure.site if erasure.names_site else None
+        retained = [site.id for site in uow.sites.all() if site.id != subject]
     for site in retained:
         # So that little is left to fold while the head is held.
         context.keep.fold(site)
     with context.verify_ledger.held_off():
-        promoted = promote_erased(erasure.id, token, run, proof, error, epoch, context)
+        promoted = promote_erased(erasure.id, token, run, proof, error, epoch, rows, context)
         reach("promotion.committed")
         destroy_marked(promoted, context)
     context.observe_stage("promote", context.clock.monotonic() - started)

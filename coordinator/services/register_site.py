@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 
 from coordinator.domain.site import Site, SiteState
 from coordinator.ports import Store
+from coordinator.services import audit
+from coordinator.services.site_signatures import register_key
 from letheon.errors import MalformedRequest, SiteFenced, WrongPlan
+from letheon.names import site_name
 from letheon.servicekit.clock import Clock
 
 _LONGEST_DISPLAY_NAME = 200
@@ -32,10 +35,14 @@ class RegisterSite:
         plan_digest: str,
         control_records: int | None = None,
         class_counts: Mapping[str, int] | None = None,
+        update_key_pem: str = "",
+        update_key_proof: bytes = b"",
     ) -> Site:
         """The site. The counts are those it trains on, but for `control_records`; None: not told.
 
-        Raises MalformedRequest, WrongPlan, or SiteFenced for an erased name.
+        `update_key_pem` is the key with which it signs its updates from now on, empty for an agent
+        that does not sign. Raises MalformedRequest, WrongPlan, SiteKeyChanged, or SiteFenced for
+        an erased name.
         """
         _check_counts(record_count, control_records, class_counts or {})
         if len(display_name) > _LONGEST_DISPLAY_NAME:
@@ -61,6 +68,10 @@ class RegisterSite:
                 class_counts=dict(class_counts) if class_counts else None,
             )
             uow.sites.save(made)
+            if known is None:
+                audit.record(uow, now, "site.registered", site_name(site))
+            if update_key_pem:
+                register_key(uow, site, update_key_pem, update_key_proof, now)
             uow.commit()
         return made
 

@@ -1,75 +1,51 @@
-"""The removal: in one transaction the subject leaves the head, and a new epoch begins."""
+"""The removal: in one transaction the subject leaves the head, and a new epoch begins.
+
+Records leave by an exchange (`add_exchange`); where that cannot be, by the readmission: their
+site's whole contribution is subtracted, and the site, which stays active, begins again at zero.
+"""
 
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
-
-import numpy as np
 
 from coordinator.domain.erasure import Erasure, Removal, check_open, with_removal
 from coordinator.domain.ledger_rows import follow
-from coordinator.domain.model import BufferedDelta, Contribution
+from coordinator.domain.model import Contribution
+from coordinator.domain.site import check_not_fenced
 from coordinator.ports import UnitOfWork
+from coordinator.services import audit
+from coordinator.services.draft_removal import (
+    Draft,
+    Folded,
+    discard,
+    draft_ahead,
+    draft_held,
+    fold_whole,
+)
 from coordinator.services.erasure_context import ErasureContext, job, offer_of, pin_reason
-from coordinator.services.flush_buffer import coefficients, mark_flushed
-from coordinator.services.keep_snapshots import keep_snapshots
+from coordinator.services.flush_buffer import mark_flushed
+from coordinator.services.keep_snapshots import Known, keep_snapshots
 from coordinator.services.live_model import Head
-from coordinator.services.replay_start import BEFORE_FIRST, contribution_at
+from coordinator.services.replay_start import last_subtraction
 from coordinator.services.request_erasure import void_row
 from letheon.errors import InternalFault
 from letheon.federation.admission import check_subtractable
-from letheon.federation.arithmetic import norm
 from letheon.federation.ledger import Entry, EntryKind, merges
-from letheon.federation.parameters import Vector, digest
-from letheon.federation.replay import merge_delta
-from letheon.federation.replay import remove_contribution as subtract_from
 from letheon.servicekit.faults import reach
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Folded:
-    """A contribution [d] folded through a row; None is zero."""
-
-    total: Vector | None
-    through: int
-    norm: float  # L2
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """What the removal will do."""
-
-    own: list[BufferedDelta]  # of the subject: voided
-    others: list[BufferedDelta]  # flushed
-    pairs: list[tuple[int, float]]  # (buffered entry, coefficient) of the others
-    payloads: dict[int, Vector]  # of the others, by buffered entry
-    folded: _Folded
-    subtracts: bool
-    before: Vector  # [d]
-    after: Vector  # [d]
-    sha256_before: str
-    sha256_after: str
-
-    @property
-    def contribution(self) -> Vector | None:
-        """What is subtracted."""
-        return self.folded.total if self.subtracts else None
-
-
 def remove_contribution(erasure_id: str, token: int, context: ErasureContext) -> Removal:
     """What the removal did. Repeating it gives the recorded one.
 
-    Raises UnknownErasure, ClaimLost, ErasureConcluded, ContributionNotSubtractable.
+    Raises UnknownErasure, ClaimLost, ErasureConcluded, ContributionNotSubtractable; of records
+    SiteFenced once their whole site is to go.
     """
     with context.store.read() as uow:
         erasure = job(uow, erasure_id, token)
-    known: dict[int, Vector] = {}
+    known = Known()
     if erasure.removal is None:
         erasure, known = _remove(erasure, token, context)
     if erasure.removal is None:
@@ -80,78 +56,63 @@ def remove_contribution(erasure_id: str, token: int, context: ErasureContext) ->
     return erasure.removal
 
 
-def _remove(
-    erasure: Erasure, token: int, context: ErasureContext
-) -> tuple[Erasure, dict[int, Vector]]:
-    """The erasure after its removal, and the weights around it by version."""
+def _remove(erasure: Erasure, token: int, context: ErasureContext) -> tuple[Erasure, Known]:
+    """The erasure after its removal, and the weights around it."""
     check_open(erasure)
     method = offer_of(erasure.method)
-    subtracts = method.subtracts
+    subtracts = method.subtracts or not erasure.names_site
     plugin = context.plan.strategy.plugin
     check_subtractable(erasure.site, method, strategy=plugin, linear=context.strategy.linear)
-    # Folding may take long and is done while others train: a fenced site adds nothing more.
-    folded = _fold(erasure.site, context)
+    # Done while others train: a fenced site adds nothing more, and most often the head stays too.
+    folded = fold_whole(erasure.site, context)
+    ahead = draft_ahead(erasure.site, folded, context, subtracts=subtracts) if subtracts else None
+    removed = erasure
+    try:
+        removed, known = _remove_held(erasure, token, context, folded, ahead, subtracts=subtracts)
+    finally:
+        removal = removed.removal
+        if ahead is not None and (removal is None or removal.sha256_after != ahead.sha256_after):
+            discard(ahead, context)
+    return removed, known
+
+
+def _remove_held(
+    erasure: Erasure,
+    token: int,
+    context: ErasureContext,
+    folded: Folded,
+    ahead: Draft | None,
+    *,
+    subtracts: bool,
+) -> tuple[Erasure, Known]:
+    site = erasure.site
     with context.live.exclusive() as head:
         # Whoever changes the ledger or the buffer holds the head: what is read here stays true.
-        draft = _draft(erasure, folded, head, context, subtracts=subtracts)
+        draft = ahead
+        if draft is None or draft.position != head.position:
+            draft = draft_held(site, folded, head, context, subtracts=subtracts)
         with context.store.write() as uow:
             erasure = job(uow, erasure.id, token)
             if erasure.removal is not None:
-                return erasure, {}
+                return erasure, Known()
             check_open(erasure)
+            if not erasure.names_site:
+                check_not_fenced(uow.sites.get(erasure.site))
+                shared = _shared(uow, erasure)
+                if shared is not None:
+                    return _save_shared(uow, erasure, shared, context), Known()
             reach("removal.drafted")
             erasure, removal = _commit(erasure, draft, head, uow, context)
     _report(erasure, removal, context)
-    return erasure, {removal.version_before: draft.before, removal.version_after: draft.after}
-
-
-def _fold(site: str, context: ErasureContext) -> _Folded:
-    with context.store.read() as uow:
-        newest = uow.entries.newest()
-    through = BEFORE_FIRST if newest is None else newest.entry
-    total = contribution_at(context.store, context.blobs, site, through=through)
-    if total is None:
-        return _Folded(None, through, 0.0, None)
-    return _Folded(total, through, norm(total), digest(total))
-
-
-def _draft(
-    erasure: Erasure, folded: _Folded, head: Head, context: ErasureContext, *, subtracts: bool
-) -> _Draft:
-    with context.store.read() as uow:
-        waiting = uow.buffered.waiting()
-        unfolded = uow.entries.terms(erasure.site, after=folded.through, limit=1)
-        others = [delta for delta in waiting if delta.site != erasure.site]
-        payloads = {d.entry: head.read_payload(uow.entries.get(d.entry)) for d in others}
-    if unfolded:
-        folded = _fold(erasure.site, context)
-    pairs = coefficients(context.strategy, others)
-    after = np.array(head.weights)
-    for entry, coefficient in pairs:
-        merge_delta(after, coefficient, payloads[entry])
-    subtract_from(after, folded.total if subtracts else None)
-    before = np.array(head.weights)
-    with ThreadPoolExecutor(2) as pool:  # training waits meanwhile: both digests at once
-        sha256_before, sha256_after = pool.map(digest, (before, after))
-    return _Draft(
-        own=[delta for delta in waiting if delta.site == erasure.site],
-        others=others,
-        pairs=pairs,
-        payloads=payloads,
-        folded=folded,
-        subtracts=subtracts,
-        before=before,
-        after=after,
-        sha256_before=sha256_before,
-        sha256_after=sha256_after,
-    )
+    weights = {removal.version_before: draft.before, removal.version_after: draft.after}
+    return erasure, Known(weights, draft.stored)
 
 
 def _commit(
-    erasure: Erasure, draft: _Draft, head: Head, uow: UnitOfWork, context: ErasureContext
+    erasure: Erasure, draft: Draft, head: Head, uow: UnitOfWork, context: ErasureContext
 ) -> tuple[Erasure, Removal]:
     now, before, site = context.clock.now(), head.position, erasure.site
-    removed_entries = len(uow.entries.terms(site, after=_last_removal(uow, site)))
+    removed_entries = len(uow.entries.terms(site, after=last_subtraction(uow, site)))
     rows = [void_row(uow, head, site, draft.own, now)] if draft.own else []
     row = _removal_row(rows[-1] if rows else head.newest, erasure, draft, now)
     uow.entries.add(row)
@@ -162,8 +123,8 @@ def _commit(
         version_after=row.version,
         sha256_before=draft.sha256_before,
         sha256_after=draft.sha256_after,
-        contribution_norm=draft.folded.norm,
-        head_norm_before=norm(draft.before),
+        contribution_norm=draft.norm,
+        head_norm_before=draft.norm_before,
         removed_entries=removed_entries,
         voided_entries=len(uow.buffered.voided(site)),
         subtracted=draft.subtracts,
@@ -175,15 +136,16 @@ def _commit(
         uow.contributions.save(Contribution(site, row.entry, None, 0))
     erasure = with_removal(erasure, removal, now)
     uow.erasures.save(erasure)
+    audit.record_removal(uow, erasure, removal, now)
     head.commit(uow, [*rows, row], draft.payloads, contribution=draft.contribution)
     return erasure, removal
 
 
-def _removal_row(previous: Entry, erasure: Erasure, draft: _Draft, now: datetime) -> Entry:
+def _removal_row(previous: Entry, erasure: Erasure, draft: Draft, now: datetime) -> Entry:
     details = {
         "erasure": erasure.id,
         "subtracted": draft.subtracts,
-        "contribution_sha256": draft.folded.sha256 if draft.subtracts else None,
+        "contribution_sha256": draft.sha256 if draft.subtracts else None,
         "flushed": merges(draft.pairs),
         "version_before": previous.version,
         "sha256_before": draft.sha256_before,
@@ -192,11 +154,28 @@ def _removal_row(previous: Entry, erasure: Erasure, draft: _Draft, now: datetime
     return follow(previous, EntryKind.REMOVAL, at=now, site=erasure.site, details=details)
 
 
-def _last_removal(uow: UnitOfWork, site: str) -> int:
-    """The row of the site's newest subtraction: an erasure that failed may have had one."""
-    removals = [erasure.removal for erasure in uow.erasures.of_site(site)]
-    rows = [removal.entry for removal in removals if removal is not None and removal.subtracted]
-    return max(rows, default=BEFORE_FIRST)
+def _shared(uow: UnitOfWork, erasure: Erasure) -> Removal | None:
+    """A readmission of the site since this erasure was filed: it took these records out too."""
+    for other in uow.erasures.of_site(erasure.site):
+        removal, at = other.removal, other.removed_at
+        if removal is None or at is None or not removal.subtracted:
+            continue
+        if at > erasure.fenced_at:
+            return removal
+    return None
+
+
+def _save_shared(
+    uow: UnitOfWork, erasure: Erasure, removal: Removal, context: ErasureContext
+) -> Erasure:
+    for version in (removal.version_before, removal.version_after):
+        uow.models.pin(version, pin_reason(erasure.id))
+    now = context.clock.now()
+    shared = with_removal(erasure, removal, now)
+    uow.erasures.save(shared)
+    audit.record_removal(uow, shared, removal, now)
+    uow.commit()
+    return shared
 
 
 def _report(erasure: Erasure, removal: Removal, context: ErasureContext) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from coordinator.domain.model import Checkpoint, Term
-from coordinator.ports import Blobs, Store
+from coordinator.ports import Blobs, Store, UnitOfWork
+from coordinator.services.read_ahead import read_ahead
 from letheon.errors import LedgerBroken
 from letheon.federation.encoding import decode
 from letheon.federation.ledger import Entry
@@ -71,7 +73,8 @@ def contribution_at(store: Store, blobs: Blobs, site: str, *, through: int) -> V
     """C_site [d] after row `through`, writable; None if it added nothing by then.
 
     Begins at the stored vector if that is not newer, else at the vector the newest anchor kept,
-    else at zero. Raises PayloadCorrupt if a payload it needs is gone.
+    else at zero, or at the row that last subtracted it. Raises PayloadCorrupt if a payload it needs
+    is gone.
     """
     total, after = _stored(store, blobs, site, through)
     with store.read() as uow:
@@ -81,10 +84,23 @@ def contribution_at(store: Store, blobs: Blobs, site: str, *, through: int) -> V
 
 def fold_terms(blobs: Blobs, total: Vector | None, terms: list[Term]) -> Vector | None:
     """The contribution with these terms added in order, in place."""
-    for term in terms:
-        payload = decode(blobs.payloads.get(term.payload_sha256), term.encoding)
-        total = fold(total, term.coefficient, payload)
+
+    def payload(term: Term) -> Vector:
+        return decode(blobs.payloads.get(term.payload_sha256), term.encoding)
+
+    for term, delta in read_ahead(terms, payload):
+        total = fold(total, term.coefficient, delta)
     return total
+
+
+def last_subtraction(uow: UnitOfWork, site: str, *, through: float = math.inf) -> int:
+    """The row, at most `through`, that last took out all the site had added; else BEFORE_FIRST.
+
+    A site that stays after it, readmitted, begins again at zero.
+    """
+    removals = [erasure.removal for erasure in uow.erasures.of_site(site)]
+    rows = (r.entry for r in removals if r is not None and r.subtracted and r.entry <= through)
+    return max(rows, default=BEFORE_FIRST)
 
 
 def _stored(store: Store, blobs: Blobs, site: str, through: int) -> tuple[Vector | None, int]:
@@ -92,12 +108,13 @@ def _stored(store: Store, blobs: Blobs, site: str, through: int) -> tuple[Vector
         row = uow.contributions.find(site)
         anchors = [c for c in uow.checkpoints.all() if c.is_anchor and c.entry <= through]
         anchor = uow.entries.get(anchors[0].entry) if anchors else None
-    if row is not None and row.folded_through <= through:
+        subtracted = last_subtraction(uow, site, through=through)
+    if row is not None and subtracted <= row.folded_through <= through:
         return _vector(blobs, row.sha256), row.folded_through
-    if anchor is not None:
+    if anchor is not None and anchor.entry >= subtracted:
         kept = anchor.details.get("contributions", {}).get(site)
         return _vector(blobs, kept), anchor.entry
-    return None, BEFORE_FIRST
+    return None, subtracted
 
 
 def _vector(blobs: Blobs, sha256: str | None) -> Vector | None:

@@ -19,7 +19,8 @@ from coordinator.domain.model import Term
 from coordinator.domain.site import SiteState, check_stays
 from coordinator.ports import UnitOfWork
 from coordinator.services.erasure_context import ErasureContext, job
-from coordinator.services.replay_start import BEFORE_FIRST, fold_terms
+from coordinator.services.remaining_subjects import check_none_due, sites_with_records_due
+from coordinator.services.replay_start import fold_terms, last_subtraction
 from coordinator.services.replayable import compacted_through
 from letheon.errors import MalformedRequest, PayloadCorrupt
 from letheon.federation.parameters import Vector
@@ -92,13 +93,15 @@ class RetainedParts:
         with self.context.store.read() as uow:
             check_open(job(uow, self.erasure, self.token))
             known = {site.id: site for site in uow.sites.all()}
+            due = sites_with_records_due(uow)
         for site in sites:
             check_stays(known[site])
+            check_none_due(site, due)
 
     def _parts_of(self, site: str) -> Iterator[Part]:
         with self.context.store.read() as uow:
-            floor = compacted_through(uow)
-            [first] = uow.entries.terms(site, after=BEFORE_FIRST, limit=1)
+            floor = _floor(uow, site)
+            [first] = uow.entries.terms(site, after=last_subtraction(uow, site), limit=1)
         if first.entry > floor:
             yield from self._sums(site, _cut(self._terms(site), self.segments))
             return
@@ -116,7 +119,7 @@ class RetainedParts:
 
     def _terms(self, site: str) -> list[Term]:
         with self.context.store.read() as uow:
-            return uow.entries.terms(site, after=BEFORE_FIRST)
+            return uow.entries.terms(site, after=last_subtraction(uow, site))
 
     def _sums(self, site: str, segments: Sequence[list[Term]]) -> Iterator[Part]:
         for terms in segments:
@@ -128,14 +131,26 @@ class RetainedParts:
 def _retained(uow: UnitOfWork) -> list[str]:
     """Sites that no erasure names and that contributed, in the order of their first term.
 
-    A site with a removal stays fenced or erased for ever, so all terms of these still count.
+    Of a site that was readmitted only what it added since counts; one with records that are due
+    to go is left out.
     """
     found = []
+    due = sites_with_records_due(uow)
     for site in uow.sites.all():
-        if site.state is SiteState.ACTIVE:
-            first = uow.entries.terms(site.id, after=BEFORE_FIRST, limit=1)
+        if site.state is SiteState.ACTIVE and site.id not in due:
+            first = uow.entries.terms(site.id, after=last_subtraction(uow, site.id), limit=1)
             found += [(term.entry, term.of_entry, site.id) for term in first]
     return [site for _, _, site in sorted(found)]
+
+
+def _floor(uow: UnitOfWork, site: str) -> int:
+    """Up to this row payloads of the site may be gone: compacted, or destroyed by an exchange."""
+    exchanged = [
+        erasure.removal.entry
+        for erasure in uow.erasures.of_site(site)
+        if erasure.promoted_at is not None and erasure.removal and erasure.removal.exchanged
+    ]
+    return max([compacted_through(uow), *exchanged])
 
 
 def _cut(terms: list[Term], segments: int) -> list[list[Term]]:

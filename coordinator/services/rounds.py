@@ -24,7 +24,8 @@ _log = logging.getLogger(__name__)
 class Rounds:
     """The buffer of a strategy. A round is what waits until it is merged together.
 
-    Every active site takes part in a round, but one that was not heard of for `patience`. While
+    Every active site takes part in a round, but one that was not heard of for `patience`, and one
+    that trains no more because its privacy budget is spent. While
     the coordinator was down nobody could be: patience begins no earlier than this process.
     """
 
@@ -67,6 +68,7 @@ class Rounds:
             site.id
             for site in uow.sites.all()
             if site.state is SiteState.ACTIVE
+            and not self.presence.trains_no_more(site.id)
             and max(self.presence.on(site).last_seen_at, self._began) >= since
         )
 

@@ -9,6 +9,7 @@ from coordinator.domain.upload import AnswerPurpose, Header, Outcome, Receipt
 from coordinator.ports import Store, UnitOfWork
 from coordinator.services.live_model import LiveModel
 from coordinator.services.receive_upload import repeated
+from coordinator.services.site_signatures import SiteSignatures
 from letheon.errors import MalformedRequest, UnknownTask
 from letheon.federation.parameters import Vector
 from letheon.servicekit.clock import Clock
@@ -22,17 +23,18 @@ class StoreAnswer:
     store: Store
     live: LiveModel
     clock: Clock
-    encoding: str
+    signatures: SiteSignatures
     max_norm: float | None = None
 
     def check(self, uow: UnitOfWork, header: Header) -> None:
-        """Raises UnknownTask unless the site has this erase task to answer."""
+        """Raises UnknownTask unless the site has this erase task to answer, BadSignature."""
         purpose = _purpose(header)
         task = uow.tasks.get(purpose.task)
         if task.site != purpose.site or task.kind is not TaskKind.ERASE or not task.is_waiting:
             raise UnknownTask(
                 f"tasks/{purpose.task} is no open erase task of this site", task=purpose.task
             )
+        self.signatures.check(uow, header)
 
     def accept(self, header: Header, payload: Vector, norm: float) -> Receipt:  # noqa: ARG002 (the calibrator decides what becomes of the values)
         """Binds the stored bytes to the task. Raises as `check`."""
@@ -54,7 +56,7 @@ class StoreAnswer:
                 site=purpose.site,
                 task=purpose.task,
                 size_bytes=header.size_bytes,
-                encoding=self.encoding,
+                encoding=header.encoding,
                 accepted_at=self.clock.now(),
             )
             uow.receipts.add(receipt)

@@ -1,12 +1,13 @@
-"""Records the answer to an evaluate, audit or erase task; the first one counts."""
+"""Records the answer to an exclude, evaluate, audit or erase task; the first one counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from coordinator.domain.task import AnswerKind
+from coordinator.domain.task import AnswerKind, TaskKind
 from coordinator.ports import Store
+from coordinator.services.notify_recipients import Amend
 from letheon.errors import MalformedRequest, UnknownTask
 from letheon.servicekit.clock import Clock
 from letheon.servicekit.faults import reach
@@ -19,6 +20,7 @@ class SubmitAnswer:
     store: Store
     clock: Clock
     answered: Callable[[], None]
+    amend: Amend
 
     def __call__(
         self, site: str, task: str, *, kind: AnswerKind, answer: dict[str, object]
@@ -42,9 +44,10 @@ class SubmitAnswer:
                         "no payload was pushed for this task under that update_id",
                         field="erase.update_id",
                     )
-            uow.tasks.save(
-                replace(asked, answer_kind=kind, answer=answer, answered_at=self.clock.now())
-            )
+            now = self.clock.now()
+            uow.tasks.save(replace(asked, answer_kind=kind, answer=answer, answered_at=now))
+            if asked.kind is TaskKind.INVALIDATE:
+                self.amend.if_settled(uow, asked.erasure, now)
             uow.commit()
         reach("answer.committed")
         self.answered()

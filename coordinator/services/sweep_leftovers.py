@@ -103,7 +103,8 @@ def sweep_uploads(
 def _named_payloads(uow: UnitOfWork) -> set[str]:
     newest = uow.entries.newest()
     named = set(uow.entries.payloads(through=-1 if newest is None else newest.entry))
-    return named | uow.receipts.stored_digests()
+    kept = {delta.payload_sha256 for delta in uow.quarantined.all(waiting=True)}
+    return named | kept | uow.receipts.stored_digests()
 
 
 _NAMED: dict[str, Callable[[UnitOfWork], set[str]]] = {

@@ -33,6 +33,16 @@ class TransferSlots:
         self._taken = 0
         self._taken_by: Counter[str] = Counter()
 
+    @property
+    def taken(self) -> int:
+        """Slots in use now."""
+        return self._taken
+
+    @property
+    def most(self) -> int:
+        """Slots there are."""
+        return self._slots
+
     @contextmanager
     def take(self, site: str | None = None, size_bytes: int = 0) -> Iterator[None]:
         """Holds one slot. Raises TooManyTransfers or MemoryShort at once, nothing being done."""

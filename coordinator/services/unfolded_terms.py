@@ -33,6 +33,10 @@ class UnfoldedTerms:
             self._through = row.entry
         return sorted(site for site, count in self._terms.items() if count > terms)
 
+    def largest(self) -> int:
+        """Unfolded terms, as counted last, of the site that has most."""
+        return max(self._terms.values(), default=0) if self._terms else 0
+
     def forget(self, site: str) -> None:
         """The site was folded."""
         if self._terms is not None:
@@ -53,7 +57,8 @@ class UnfoldedTerms:
     def _count(self, row: Entry, terms: Counter[str]) -> None:
         if row.kind in _ADDS_DIRECTLY and row.site is not None:
             terms[row.site] += 1
-        if row.kind is EntryKind.REMOVAL and row.site is not None:
+        subtracts = row.kind is EntryKind.REMOVAL and row.details.get("subtracted")
+        if subtracts and row.site is not None:
             terms.pop(row.site, None)
         merged = read_merges(row)
         if not merged:

@@ -6,7 +6,8 @@ Files of earlier rows that are still kept are read too: what is rebuilt later ne
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from coordinator.services.replay_start import (
     payload_reader,
     state_at,
 )
+from coordinator.services.signed_rows import SignedRows
 from letheon.errors import LedgerBroken, PayloadCorrupt, VerificationRunning
 from letheon.federation.ledger import Entry, verify_chain
 from letheon.federation.parameters import digest
@@ -50,15 +52,26 @@ class Verdict:
     sha256_head: str
     first_bad_entry: int | None
     reason: str
+    signed: int = 0  # deltas whose site's signature was checked
+    unsigned: int = 0  # deltas of sites that had no key then
 
 
 class VerifyLedger:
     """The use case of VerifyLedger. One verification at a time."""
 
     def __init__(
-        self, store: Store, blobs: Blobs, live: LiveModel, *, size: int, report_every: int = 200
+        self,
+        store: Store,
+        blobs: Blobs,
+        live: LiveModel,
+        *,
+        size: int,
+        report_every: int = 200,
+        ended: Callable[[Verdict, float], None] = lambda _verdict, _seconds: None,
     ) -> None:
+        """`ended` is told each verdict and the seconds it took."""
         self._store, self._blobs, self._live = store, blobs, live
+        self._ended = ended
         self._size = size
         self._report_every = report_every
         self._running = threading.Lock()
@@ -76,8 +89,12 @@ class VerifyLedger:
                 "a verification of the ledger runs already, or payloads are being destroyed",
                 retry_after_s=5.0,
             )
+        started = time.monotonic()
         try:
-            yield from self._verify()
+            for part in self._verify():
+                if isinstance(part, Verdict):
+                    self._ended(part, time.monotonic() - started)
+                yield part
         finally:
             self._running.release()
 
@@ -92,7 +109,8 @@ class VerifyLedger:
         replayed = ""
         try:
             kept = KeptFiles(self._store, self._blobs, start)
-            yield from self._chain(position, total, kept)
+            signatures = SignedRows(self._store)
+            yield from self._chain(position, total, kept, signatures)
             state = self._named_start(anchor)
             for done, _ in enumerate(self._replay(state, position), start=rows + 1):
                 if done % self._report_every == 0:
@@ -113,7 +131,18 @@ class VerifyLedger:
             )
             return
         yield Progress(total, total)
-        yield Verdict(True, rows, max(0, start), position.version, replayed, expected, None, "")
+        yield Verdict(
+            True,
+            rows,
+            max(0, start),
+            position.version,
+            replayed,
+            expected,
+            None,
+            "",
+            signatures.signed,
+            signatures.unsigned,
+        )
 
     def _newest_anchor(self, position: Position) -> Checkpoint | None:
         with self._store.read() as uow:
@@ -122,11 +151,14 @@ class VerifyLedger:
             ]
         return anchors[0] if anchors else None
 
-    def _chain(self, position: Position, total: int, kept: KeptFiles) -> Iterator[Progress]:
+    def _chain(
+        self, position: Position, total: int, kept: KeptFiles, signatures: SignedRows
+    ) -> Iterator[Progress]:
         last: Entry | None = None
         for row in entries_after(self._store, BEFORE_FIRST, through=position.entry):
             last = verify_chain([row], after=last)
             kept.check(row)
+            signatures.check(row)
             if row.entry % self._report_every == 0:
                 yield Progress(row.entry + 1, total)
         if last is not None and last.entry == position.entry and last.hash != position.ledger_hash:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from letheon import names
-from letheon.cli.documents import Fields
 from letheon.cli.exits import ExitCode
 from letheon.cli.remote import CoordinatorOption, connect
+from letheon.cli.render.as_html import html_of
+from letheon.cli.render.as_pdf import pdf_of
+from letheon.cli.render.page import page_of
 from letheon.cli.screen import Format, FormatOption, print_document, print_fields, print_rows, say
 from letheon.errors import BadConfig, CertificateInvalid
-from letheon.unlearning.certificate import Statement, Verified
-from letheon.unlearning.certificate import verify as check
+from letheon.proof.certificate import trust, verify_file
+from letheon.proof.envelope import Statement
+from letheon.proof.words import (
+    current_recipients,
+    document_of,
+    facts_of,
+    lines_of,
+    recipient_text,
+    recipients_line,
+)
 from letheon.v1 import certificates_pb2
 
 app = typer.Typer(no_args_is_help=True, help="The signed record of an erasure.")
@@ -50,36 +60,40 @@ def verify(
     certificate: CertificateArgument,
     key: Annotated[
         Path | None,
-        typer.Option(help="Public key of the calibrator, PEM, got by another way."),
+        typer.Option(help="Public key of the calibrator, PEM, or its list; got by another way."),
+    ] = None,
+    log_key: Annotated[
+        Path | None,
+        typer.Option(help="Public key of the coordinator, PEM, or its list; got by another way."),
+    ] = None,
+    federation: Annotated[
+        str | None, typer.Option(help="The origin that the certificate must name.")
     ] = None,
     coordinator: CoordinatorOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Check form, signature and subject; a file is checked offline.
+    """Check form, signatures, subject, ledger rows and log; a file is checked offline.
 
     Without --key the key inside the file is used: that shows the file is intact, not who
-    signed it. Exit code 1 if it does not hold.
+    signed it. `letheon-verify` does the same without the rest of Letheon. Exit code 1 if it does
+    not hold.
     """
-    if key is not None and not key.is_file():
-        raise BadConfig(f"there is no key file {key}", path=key)
+    for path in (key, log_key):
+        if path is not None and not path.is_file():
+            raise BadConfig(f"there is no key file {path}", path=path)
     content = read_certificate(certificate, coordinator)
     try:
-        verified = check(content, key.read_bytes() if key else None)
+        given = trust(
+            key.read_bytes() if key else None, log_key.read_bytes() if log_key else None, federation
+        )
+        verified = verify_file(content, given)
     except CertificateInvalid as error:
         _print_invalid(error, output)
         raise typer.Exit(int(ExitCode.DOES_NOT_HOLD)) from error
     if output is Format.JSON:
-        print_document(
-            {
-                "valid": True,
-                "key_id": verified.key_id,
-                "key_supplied": verified.key_supplied,
-                "caveat": verified.caveat or None,
-                **_facts(verified.statement),
-            }
-        )
+        print_document(document_of(verified))
     else:
-        for line in verified_lines(verified):
+        for line in lines_of(verified):
             say(line)
 
 
@@ -89,29 +103,6 @@ def _print_invalid(error: CertificateInvalid, output: Format) -> None:
         print_document({"valid": False, "reason": error.message, "rule": rule})
     else:
         say(f"THE CERTIFICATE DOES NOT HOLD: {error.message}.")
-
-
-def verified_lines(verified: Verified) -> list[str]:
-    """The outcome of a check for a person."""
-    facts = _facts(verified.statement)
-    asked, granted = facts["level"], facts["level_granted"]
-    level = f"level {asked}" if granted in (None, asked) else f"level {granted} ({asked} was asked)"
-    lines = [
-        f"The certificate holds, signed with key {verified.key_id}.",
-        f"{facts['erasure']} of {facts['site']}, {level}, by {facts['method']}: {facts['claim']}.",
-    ]
-    return [*lines, f"Note: {verified.caveat}."] if verified.caveat else lines
-
-
-def _facts(statement: Statement) -> Fields:
-    return {
-        "erasure": statement.get("erasure"),
-        "site": statement.get("subject", {}).get("site"),
-        "level": statement.get("level"),
-        "level_granted": statement.get("level_granted"),
-        "method": statement.get("method", {}).get("name"),
-        "claim": statement.get("claim"),
-    }
 
 
 @app.command("show")
@@ -130,11 +121,11 @@ def show(
     if output is Format.JSON:
         print_document(document)
         return
-    _print_statement(statement)
+    _print_statement(statement, document)
 
 
-def _print_statement(statement: Statement) -> None:
-    facts = {key: str(value) for key, value in _facts(statement).items() if value is not None}
+def _print_statement(statement: Statement, document: dict[str, Any]) -> None:
+    facts = {key: str(value) for key, value in facts_of(statement).items() if value is not None}
     times = statement.get("times", {})
     print_fields(
         "Certificate",
@@ -153,6 +144,92 @@ def _print_statement(statement: Statement) -> None:
             for test in statement.get("gate", {}).get("tests", [])
         ],
     )
+    if told := current_recipients(document):
+        print_rows(
+            "Recipients of what was made invalid",
+            ["who", "holds", "said"],
+            [list(recipient_text(one)) for one in told],
+        )
     say("Not proven:")
     for sentence in statement.get("what_is_not_proven", []):
         say(f"- {sentence}")
+
+
+@app.command("supersede")
+def supersede(
+    certificate: Annotated[str, typer.Argument(metavar="ERASURE", help="The id of an erasure.")],
+    coordinator: CoordinatorOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """State, in a new signed amendment, which recipients acknowledged so far.
+
+    It happens by itself once the last site has answered; this is for those that stay silent.
+    """
+    request = certificates_pb2.SupersedeCertificateRequest(name=full_certificate_name(certificate))
+    with connect(coordinator) as remote:
+        content = remote.certificates.SupersedeCertificate(request).content
+    document = json.loads(content)
+    told = current_recipients(document)
+    number = document.get("amendment", {}).get("statement", {}).get("number", 0)
+    if output is Format.JSON:
+        print_document({"amendment": number, "recipients": told})
+        return
+    say(f"Amendment {number} is the newest. {recipients_line(told)}")
+
+
+@app.command("save")
+def save(
+    certificate: Annotated[str, typer.Argument(metavar="ERASURE", help="The id of an erasure.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    coordinator: CoordinatorOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Write the certificate file, with its proofs, for whoever checks it elsewhere."""
+    if out.exists():
+        raise BadConfig(f"{out} exists; choose another --out", path=out)
+    request = certificates_pb2.GetCertificateRequest(name=full_certificate_name(certificate))
+    with connect(coordinator) as remote:
+        content = remote.certificates.GetCertificate(request).content
+    _write(out, content)
+    _wrote(out, output)
+
+
+@app.command("render")
+def render(
+    certificate: CertificateArgument,
+    html: Annotated[Path | None, typer.Option(help="Page to write, HTML.")] = None,
+    pdf: Annotated[Path | None, typer.Option(help="Page to write, PDF.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Public key of the calibrator.")] = None,
+    log_key: Annotated[Path | None, typer.Option(help="Public key of the coordinator.")] = None,
+    coordinator: CoordinatorOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """One page for the files of a data protection officer. What does not hold is not rendered."""
+    if (html is None) == (pdf is None):
+        raise BadConfig("say --html FILE or --pdf FILE", key="render")
+    for path in (key, log_key):
+        if path is not None and not path.is_file():
+            raise BadConfig(f"there is no key file {path}", path=path)
+    content = read_certificate(certificate, coordinator)
+    verified = verify_file(
+        content, trust(key.read_bytes() if key else None, log_key.read_bytes() if log_key else None)
+    )
+    page = page_of(verified, content)
+    out = html or pdf or Path()
+    _write(out, html_of(page).encode() if html else pdf_of(page))
+    _wrote(out, output)
+
+
+def _write(out: Path, content: bytes) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(content)
+    except OSError as error:
+        raise BadConfig(f"{out} cannot be written: {error.strerror}", path=out) from error
+
+
+def _wrote(out: Path, output: Format) -> None:
+    if output is Format.JSON:
+        print_document({"path": str(out)})
+    else:
+        say(f"Wrote {out}.")

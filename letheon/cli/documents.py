@@ -55,6 +55,7 @@ def federation_document(status: federation_pb2.FederationStatus) -> Fields:
         "updates": dict(sorted(status.updates.items())),
         "open_erasures": status.open_erasures,
         "read_at": instant_text(status.read_at),
+        "release": status.release or None,
     }
 
 
@@ -73,6 +74,18 @@ def site_document(site: sites_pb2.Site, now: datetime) -> Fields:
         "last_seen_at": instant_text(site.last_seen_at),
         "silent_s": round(max(0.0, (now - seen).total_seconds()), 3) if seen else None,
         "erasure": site.erasure or None,
+        "update_key": site.update_key or None,
+        "privacy": _privacy_document(site.privacy) if site.HasField("privacy") else None,
+    }
+
+
+def _privacy_document(loss: sites_pb2.PrivacyLoss) -> Fields:
+    return {
+        "epsilon": round(loss.epsilon, 4),
+        "epsilon_budget": loss.epsilon_budget,
+        "delta": loss.delta,
+        "unit": loss.unit,
+        "spent": loss.spent,
     }
 
 
@@ -149,6 +162,7 @@ def removal_document(removal: erasures_pb2.Removal) -> Fields:
         "removed_entries": removal.removed_entries,
         "voided_entries": removal.voided_entries,
         "subtracted": removal.subtracted,
+        "exchanged": removal.exchanged,
     }
 
 
@@ -160,11 +174,16 @@ def erasure_document(erasure: erasures_pb2.Erasure) -> Fields:
         "id": erasure.name.rpartition("/")[2],
         "request_id": erasure.request_id,
         "site": erasure.site,
+        "records": erasure.records or None,
+        "exclusion_counter": erasure.exclusion_counter or None,
         "legal_basis": erasure.legal_basis,
         "level": level_text(erasure.level),
         "method": erasure.method,
         "calibrate": erasure.calibrate,
         "requester": erasure.requester,
+        "requested_by": erasure.requested_by or None,
+        "approved_by": erasure.approved_by or None,
+        "share": round(erasure.share, 4) or None,
         "state": erasures_pb2.Erasure.State.Name(erasure.state),
         "requested_at": instant_text(asked),
         "deadline": instant_text(erasure.deadline),
@@ -216,4 +235,6 @@ def verdict_document(verdict: ledger_pb2.LedgerVerdict) -> Fields:
         "sha256_head": verdict.sha256_head,
         "first_bad_entry": bad,
         "reason": verdict.reason or None,
+        "signed_deltas": verdict.signed_deltas,
+        "unsigned_deltas": verdict.unsigned_deltas,
     }

@@ -50,11 +50,21 @@ def full_erasure_name(text: str) -> str:
 
 @app.command("request")
 def request(
-    site: Annotated[str, typer.Option(help="The site that withdraws.")],
+    site: Annotated[str, typer.Option(help="The site that withdraws, or that holds the records.")],
+    records: Annotated[
+        str,
+        typer.Option(
+            metavar="REFERENCE",
+            help="Only these records of the site, by a reference that the site can resolve; "
+            "never a patient's identifier.",
+        ),
+    ] = "",
     basis: Annotated[
         str, typer.Option(help="Code of the legal basis; the default is withdrawn consent.")
     ] = "GDPR-17-1-b",
-    method: Annotated[str, typer.Option(help="Unlearning method.")] = "removal",
+    method: Annotated[
+        str, typer.Option(help="Unlearning method; without it removal, of records patient_swap.")
+    ] = "",
     level: Annotated[
         Level, typer.Option(help="L1: influence removed and statistically verified.")
     ] = Level.L1,
@@ -85,9 +95,10 @@ def request(
         site=full_site_name(site),
         legal_basis=basis,
         level=erasures_pb2.AssuranceLevel.Value(level.value),
-        method=method,
+        method=method or ("patient_swap" if records else "removal"),
         calibrate=calibrate,
         requester=requester,
+        records=records,
         deadline=_duration(deadline_days),
     )
     with connect(coordinator) as remote:
@@ -102,6 +113,12 @@ def request(
         print_document(document)
         return
     _print_erasure(document)
+    if erasure.state == erasures_pb2.Erasure.AWAITING_APPROVAL:
+        percent = f"{100 * erasure.share:.0f} %"
+        say(f"With what was asked for lately it is {percent} of the model: nothing is fenced")
+        say("before a second operator has consented:")
+        say(f"`letheon erase approve {document['id']}`.")
+        return
     say(f"`letheon erase watch {document['id']}` follows it.")
 
 
@@ -152,11 +169,11 @@ def list_erasures(
         return
     print_rows(
         "Erasures",
-        ["erasure", "site", "method", "level", "state", "requested", "deadline", "attempts"],
+        ["erasure", "subject", "method", "level", "state", "requested", "deadline", "attempts"],
         [
             [
                 str(row["id"]),
-                str(row["site"]),
+                _subject(row),
                 str(row["method"]),
                 str(row["level"]),
                 str(row["state"]),
@@ -187,6 +204,22 @@ def show(
         say(line)
 
 
+@app.command("approve")
+def approve(
+    erasure: ErasureArgument,
+    coordinator: CoordinatorOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Consent, as a second operator, to a request that waits for it. Then its site is fenced."""
+    question = erasures_pb2.ApproveErasureRequest(name=full_erasure_name(erasure))
+    with connect(coordinator) as remote:
+        found = erasure_document(remote.erasures.ApproveErasure(question))
+    if output is Format.JSON:
+        print_document(found)
+    else:
+        say(f"Erasure {found['id']} of {found['site']} is {found['state']}: it is fenced.")
+
+
 @app.command("cancel")
 def cancel(
     erasure: ErasureArgument,
@@ -203,9 +236,16 @@ def cancel(
         say(f"Erasure {found['id']} of {found['site']} is {found['state']}.")
 
 
+def _subject(row: Fields) -> str:
+    """A whole site, or records of it by the beginning of their reference."""
+    reference = row["records"]
+    return f"{row['site']}" if reference is None else f"{row['site']} ({str(reference)[:12]})"
+
+
 def _print_erasure(row: Fields) -> None:
-    shown = ("site", "state", "method", "level", "level_admitted", "legal_basis", "requester",
-             "requested_at", "deadline", "failure", "certificate")  # fmt: skip
+    shown = ("site", "records", "state", "method", "level", "level_admitted", "legal_basis",
+             "requester", "requested_by", "approved_by", "share", "requested_at", "deadline",
+             "failure", "certificate")  # fmt: skip
     print_fields(
         f"Erasure {row['id']}",
         {key.replace("_", " "): str(row[key]) for key in shown if row[key] is not None},

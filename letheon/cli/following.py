@@ -55,12 +55,15 @@ class Narration:
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
         self._state: int | None = None
+        self._told_fence = False
         self._told_removal = False
         self._told_attempts = 0
 
     def lines(self, erasure: Erasure) -> Iterator[str]:
         """What is new since the last call."""
-        if self._state is None:
+        waits = erasure.state == Erasure.AWAITING_APPROVAL
+        if not self._told_fence and not waits and erasure.HasField("fenced_at"):
+            self._told_fence = True
             yield self._fenced(erasure)
         if erasure.HasField("removal") and not self._told_removal:
             self._told_removal = True
@@ -75,19 +78,24 @@ class Narration:
     def _fenced(self, erasure: Erasure) -> str:
         took = seconds_between(erasure.requested_at, erasure.fenced_at) or 0.0
         return (
-            f"{_at(took)}  fenced: nothing of {erasure.site} enters any later version "
+            f"{_at(took)}  fenced: nothing of {_subject(erasure)} enters any later version "
             f"({erasure.method}, {erasure.legal_basis})"
         )
 
     def _removal(self, erasure: Erasure) -> str:
         removal = erasure.removal
         took = seconds_between(erasure.requested_at, erasure.removed_at)
-        what = (
-            f"{removal.removed_entries} entries subtracted, norm "
-            f"{removal.contribution_norm:.3g} of the head's {removal.head_norm_before:.3g}"
-            if removal.subtracted
-            else "nothing subtracted: the method suppresses"
-        )
+        if removal.subtracted:
+            what = (
+                f"{removal.removed_entries} entries subtracted, norm "
+                f"{removal.contribution_norm:.3g} of the head's {removal.head_norm_before:.3g}"
+            )
+            if erasure.records:
+                what += f"; {erasure.site} goes on from zero"
+        elif removal.exchanged:
+            what = f"{removal.removed_entries} deltas exchanged for deltas without the records"
+        else:
+            what = "nothing subtracted: the method suppresses"
         return (
             f"{_at(took)}  removed: epoch {removal.epoch}, version {removal.version_before} to "
             f"{removal.version_after}; {what}; {removal.voided_entries} waiting deltas voided"
@@ -112,7 +120,14 @@ class Narration:
             identifier = erasure.name.rpartition("/")[2]
             return f"{line}: `letheon certificate verify {identifier}` checks the certificate"
         if erasure.state == Erasure.FAILED:
-            return f"{line}: {erasure.failure}; {erasure.site} stays fenced"
+            line += f": {erasure.failure}; {erasure.site} stays fenced"
+            return line + _STANDS if erasure.removal.subtracted else line
+        if erasure.state == Erasure.AWAITING_APPROVAL:
+            share = f"{100 * erasure.share:.0f} % of the model"
+            return (
+                f"{line}: {share}; nothing is fenced before a second operator approves "
+                f"(`letheon erase approve {erasure.name.rpartition('/')[2]}`)"
+            )
         if erasure.state == Erasure.CANCELLED:
             return f"{line}: {erasure.site} may train again"
         if erasure.state == Erasure.CLAIMED and erasure.holder:
@@ -120,5 +135,16 @@ class Narration:
         return line
 
 
+# Of an erasure that ended FAILED after its removal.
+_STANDS = f"""
+{"":12}What was removed stays removed. Its payloads are kept for the certificate that is still due:
+{"":12}file a new request. It is judged against the model as it is then and lists the
+{"":12}same entries."""
+
+
 def _at(seconds: float | None) -> str:
     return f"{seconds:8.2f} s" if seconds is not None else f"{'':10}"
+
+
+def _subject(erasure: Erasure) -> str:
+    return f"these records of {erasure.site}" if erasure.records else erasure.site

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from letheon.federation.parameters import Layout, TensorSpec, flatten, write_safetensors
 from letheon.federation.plan import load_plan
-from letheon.imaging.models.model import ImageSpec
+from letheon.imaging.models.model import spec_of
 from letheon.imaging.models.weights import initialise, read_weights
+from letheon.imaging.tasks.task import build_task, check_network
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,17 @@ def write_federation(draft_path: Path, folder: Path, *, seed: int) -> Written:
     Raises BadConfig or UnknownPlugin for a draft that cannot be built.
     """
     draft = load_plan(draft_path)
-    image = draft.image
+    task = build_task(draft.task.plugin, draft.task.arguments)
+    shape = draft.image.shape
+    task.output_shape(shape, draft.classes)
     module = initialise(
         draft.model.plugin,
         draft.model.arguments,
-        ImageSpec(channels=image.channels, height=image.height, width=image.width),
+        spec_of(shape),
         draft.classes,
         seed,
     )
+    check_network(module, task, shape, draft.classes)
     tensors = read_weights(module)
     layout = Layout(tuple(TensorSpec(name, tuple(a.shape)) for name, a in tensors.items()))
     plan = draft.with_layout(layout)

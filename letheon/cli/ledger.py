@@ -17,6 +17,7 @@ from letheon.cli.ledger_export import (
     chain_sentence,
     check_file,
     export_file,
+    signed_by,
     write_entries,
 )
 from letheon.cli.remote import CoordinatorOption, connect
@@ -38,19 +39,36 @@ def verify(
     tip: Annotated[
         str | None, typer.Option(help="With --file: the hash that its last row must have.")
     ] = None,
+    signatures: Annotated[
+        Path | None, typer.Option(help="With --file: the signatures that were exported with it.")
+    ] = None,
+    site_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SITE=FILE",
+            help="With --signatures: the site's public key, PEM, got from the site; repeat it.",
+        ),
+    ] = None,
     coordinator: CoordinatorOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Check the hash chain, replay from the newest anchor and compare bit for bit.
 
-    With --file numbers, links and hashes are checked from row 0, and nothing is replayed. Exit
-    code 1 if it does not hold.
+    With --file numbers, links and hashes are checked from row 0, and nothing is replayed; with
+    --signatures and --site-key also that the sites signed what the rows say. Exit code 1 if it
+    does not hold.
     """
+    if (signatures is None) != (not site_key):
+        raise MalformedRequest("--signatures and --site-key go together", field="signatures")
     if file is not None:
-        _verify_file(file, tip, output)
+        _verify_file(file, tip, signatures, site_key or [], output)
         return
     if tip is not None:
         raise MalformedRequest("--tip goes with --file: the coordinator knows its own", field="tip")
+    if signatures is not None:
+        raise MalformedRequest(
+            "--signatures goes with --file: the coordinator checks its own", field="signatures"
+        )
     with connect(coordinator) as remote:
         parts = remote.ledger.VerifyLedger(
             ledger_pb2.VerifyLedgerRequest(), timeout=VERIFY_TIMEOUT_S
@@ -64,8 +82,11 @@ def verify(
         raise typer.Exit(int(ExitCode.DOES_NOT_HOLD))
 
 
-def _verify_file(file: Path, tip: str | None, output: Format) -> None:
-    verdict = check_file(file, tip)
+def _verify_file(
+    file: Path, tip: str | None, signatures: Path | None, site_keys: list[str], output: Format
+) -> None:
+    signed = None if signatures is None else signed_by(signatures, site_keys)
+    verdict = check_file(file, tip, signed)
     if output is Format.JSON:
         print_document(chain_document(verdict))
     else:
@@ -83,6 +104,9 @@ def export(
     last: Annotated[
         int | None, typer.Option(min=0, help="Last entry; the newest without it.")
     ] = None,
+    signatures: Annotated[
+        Path | None, typer.Option(help="With --out: file for the signatures of the sites.")
+    ] = None,
     coordinator: CoordinatorOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
@@ -91,11 +115,13 @@ def export(
     Without --out the lines are all that is printed, whatever the format.
     """
     to_file = out is not None and out != Path("-")
+    if signatures is not None and not to_file:
+        raise MalformedRequest("--signatures goes with --out FILE", field="signatures")
     with connect(coordinator) as remote:
         if not to_file:
             write_entries(remote, sys.stdout.buffer, first, last)
             return
-        written = export_file(remote, Path(out or ""), first, last)
+        written = export_file(remote, Path(out or ""), first, last, signatures)
     if output is Format.JSON:
         print_document({"path": str(out), **written})
     else:
@@ -129,7 +155,7 @@ def verdict_sentence(verdict: ledger_pb2.LedgerVerdict) -> str:
         return (
             f"The ledger holds: {verdict.entries} entries chained, replay from entry "
             f"{verdict.replayed_from} equals head version {verdict.version} bit for bit "
-            f"({verdict.sha256_head[:16]})."
+            f"({verdict.sha256_head[:16]}). {_signatures(verdict)}"
         )
     where = (
         f" First bad entry: {verdict.first_bad_entry}."
@@ -137,6 +163,12 @@ def verdict_sentence(verdict: ledger_pb2.LedgerVerdict) -> str:
         else ""
     )
     return f"THE LEDGER DOES NOT HOLD: {verdict.reason or 'no reason given'}.{where}"
+
+
+def _signatures(verdict: ledger_pb2.LedgerVerdict) -> str:
+    unsigned = verdict.unsigned_deltas
+    rest = f", {unsigned} of sites that had no key then" if unsigned else ""
+    return f"Signatures of sites checked: {verdict.signed_deltas} deltas{rest}."
 
 
 @app.command("list")

@@ -6,6 +6,7 @@ its code: no stack is shown, because whoever reads it cannot act on one.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,16 +14,25 @@ from typer.core import TyperGroup
 
 from letheon import __version__
 from letheon.cli import (
+    audit,
+    ca,
     certificate,
+    data,
     erase,
     federation,
+    health,
+    keys,
     ledger,
+    log,
     models,
+    rehearse,
     restore,
     simulate,
+    site,
     sites,
     status,
     up,
+    updates,
 )
 from letheon.cli.exits import advice, epilog, exit_code
 from letheon.cli.screen import Format, chosen_format, console, print_document
@@ -72,13 +82,22 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("sites")(sites.sites)
+app.command("health")(health.health)
+app.command("rehearse")(rehearse.rehearse)
 app.command("restore")(restore.restore)
 app.command("simulate")(simulate.simulate)
+app.add_typer(ca.app, name="ca")
+app.add_typer(data.app, name="data")
 app.add_typer(federation.app, name="federation")
 app.add_typer(models.app, name="models")
 app.add_typer(erase.app, name="erase")
+app.add_typer(site.app, name="site")
 app.add_typer(certificate.app, name="certificate")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(updates.app, name="updates")
+app.add_typer(audit.app, name="audit")
+app.add_typer(log.app, name="log")
+app.add_typer(keys.app, name="keys")
 
 
 def _print_version(value: bool) -> None:
@@ -95,6 +114,16 @@ def letheon(
             envvar="LETHEON_COORDINATOR",
             metavar="HOST:PORT",
             help="Where the coordinator listens, for every command.",
+        ),
+    ] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LETHEON_IDENTITY",
+            metavar="FOLDER",
+            file_okay=False,
+            help="Who you are: ca.pem, certificate.pem and key.pem, as `letheon ca issue` writes"
+            " them. Without it the connection is plain.",
         ),
     ] = None,
     version: Annotated[

@@ -32,7 +32,9 @@ def sites(
     coordinator: CoordinatorOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """The sites: state, records, accepted deltas, and when each was last heard of."""
+    """The sites: state, records, accepted deltas, when each was last heard of, and how much of its
+    privacy budget is spent.
+    """
     with connect(coordinator) as remote:
         if site is None:
             found = list(remote.sites.ListSites(sites_pb2.ListSitesRequest()).sites)
@@ -44,7 +46,8 @@ def sites(
     if output is Format.JSON:
         print_document(rows[0] if site is not None else {"sites": rows})
     elif site is not None:
-        print_fields(str(rows[0]["name"]), {k: _text(v) for k, v in rows[0].items()})
+        told = {**rows[0], "privacy": privacy_text(rows[0]["privacy"])}
+        print_fields(str(rows[0]["name"]), {k: _text(v) for k, v in told.items()})
     else:
         print_sites(rows)
 
@@ -54,10 +57,20 @@ def _text(value: object) -> str:
 
 
 def print_sites(rows: Sequence[Fields]) -> None:
-    """The table of sites."""
+    """The table of sites; a column about privacy where one of them trains privately."""
+    private = any(row["privacy"] for row in rows)
     print_rows(
         "Sites",
-        ["site", "state", "records", "accepted deltas", "versions", "last heard of", "erasure"],
+        [
+            "site",
+            "state",
+            "records",
+            "accepted deltas",
+            "versions",
+            "last heard of",
+            *(["privacy"] if private else []),
+            "erasure",
+        ],
         [
             [
                 str(row["name"]),
@@ -66,11 +79,21 @@ def print_sites(rows: Sequence[Fields]) -> None:
                 _text(row["accepted_deltas"]),
                 _versions(row),
                 _heard(row["silent_s"]),
+                *([privacy_text(row["privacy"])] if private else []),
                 _text(row["erasure"]),
             ]
             for row in rows
         ],
     )
+
+
+def privacy_text(loss: object) -> str:
+    """`epsilon 3.10 of 8 a record`; empty for a site that does not train privately."""
+    if not isinstance(loss, dict):
+        return ""
+    spent = ", spent" if loss["spent"] else ""
+    epsilon, budget = float(loss["epsilon"]), float(loss["epsilon_budget"])
+    return f"epsilon {epsilon:.2f} of {budget:g} a {loss['unit']}{spent}"
 
 
 def _versions(row: Fields) -> str:

@@ -17,6 +17,7 @@ from letheon.cli.local.dataset import Dataset, make_synthetic, read_npz
 from letheon.cli.local.folder import FederationFolder, Made, read_marker
 from letheon.cli.local.preparation import Recipe, prepare
 from letheon.cli.local.running import LocalFederation, Pace
+from letheon.cli.local.sites_file import SitesFile, prepare_sites, read_sites_file
 from letheon.cli.remote import Remote, connect
 from letheon.cli.screen import Format, FormatOption, console, print_document
 from letheon.errors import BadConfig, LetheonError
@@ -29,7 +30,13 @@ REPORT_SECONDS = 5.0
 def up(
     sites: Annotated[int, typer.Option(min=2, max=64, help="How many.")] = 5,
     data: Annotated[
-        Path | None, typer.Option(help="A .npz with train, validation and test images.")
+        Path | None,
+        typer.Option(
+            help="A .npz with train, validation and test images; with --sites-file, a folder."
+        ),
+    ] = None,
+    sites_file: Annotated[
+        Path | None, typer.Option(help="TOML: the sites, each with data of its own, and the plan.")
     ] = None,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Phantoms: no file.")] = False,
     folder: Annotated[
@@ -47,6 +54,12 @@ def up(
         float, typer.Option(min=0.0, help="Seconds between the starts of two agents.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the split and the first weights.")] = 0,
+    secure: Annotated[
+        bool,
+        typer.Option(
+            "--secure", help="An authority, TLS on every connection, sites enrolled by tokens."
+        ),
+    ] = False,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Run Redis, coordinator, calibrator and agents until Ctrl-C; nothing is left running.
@@ -57,7 +70,11 @@ def up(
     place = FederationFolder(folder)
     recipe = Recipe(sites=sites, alpha=alpha, seed=seed, plan=plan)
     made = read_marker(place)
-    if made is None:
+    if sites_file is not None:
+        if synthetic or plan is not None:
+            raise BadConfig("--sites-file names data and plan: leave --synthetic and --plan out")
+        made = _of_sites_file(place, read_sites_file(sites_file, data), made, seed, output)
+    elif made is None:
         dataset = _dataset(data, synthetic=synthetic, seed=seed)
         _say(output, f"preparing {sites} sites from {dataset.name} in {folder}")
         made = prepare(place, dataset, recipe)
@@ -70,9 +87,25 @@ def up(
         port=port,
         pace=Pace(pace),
         agent_start_s=agent_start,
+        secure=secure,
         say=lambda line: _say(output, line),
     )
     _run(federation, output)
+
+
+def _of_sites_file(
+    place: FederationFolder, told: SitesFile, made: Made | None, seed: int, output: Format
+) -> Made:
+    if made is None:
+        _say(output, f"preparing {len(told.agents)} sites of {told.path} in {place.root}")
+        return prepare_sites(place, told, seed)
+    if set(made.sites) != set(told.agents):
+        raise BadConfig(
+            f"{place.root} holds a federation of {', '.join(made.sites)}, and {told.path} names "
+            "other sites: choose another --dir"
+        )
+    _say(output, f"going on with the federation in {place.root}: {', '.join(made.sites)}")
+    return made
 
 
 def _run(federation: LocalFederation, output: Format) -> None:
@@ -126,7 +159,8 @@ def _announce(federation: LocalFederation, output: Format) -> None:
     if output is Format.JSON:
         print_document(
             {
-                "coordinator": federation.address,
+                "coordinator": str(federation.address),
+                "identity": str(federation.secure.identity()) if federation.secure else None,
                 "dir": str(federation.folder.root),
                 "logs": str(federation.folder.logs),
                 "sites": list(federation.sites),
@@ -135,6 +169,8 @@ def _announce(federation: LocalFederation, output: Format) -> None:
         )
     _say(output, f"coordinator at {federation.address}, {len(federation.sites)} agents, "
          f"logs in {federation.folder.logs}; Ctrl-C stops all of it")  # fmt: skip
+    if federation.secure is not None:
+        _say(output, f"show who you are: letheon --identity {federation.secure.identity()} ...")
     _say(output, f"metrics of each process: {federation.folder.prometheus} names the pages")
 
 

@@ -51,6 +51,10 @@ class MethodOffer(Protocol):
         """Whether the subject's contribution leaves the head at the removal."""
 
     @property
+    def exchanges(self) -> bool:
+        """Whether it is of records at a site that stays, and of nothing else."""
+
+    @property
     def suppresses(self) -> bool:
         """Whether it is certified only if a forgetting test passed."""
 
@@ -77,6 +81,7 @@ def admit(
     """
     usable = [offer for offer in offers if offer.services]
     _check_level(level, method, usable)
+    _check_subject(method, facts, usable)
     check_subtractable(facts.subject.id, method, strategy=facts.strategy, linear=facts.linear)
     fitting = [offer for offer in usable if level in offer.levels]
     _check_target(method, facts, fitting)
@@ -87,7 +92,7 @@ def admit(
 
 def check_subtractable(site: str, method: MethodOffer, *, strategy: str, linear: bool) -> None:
     """Raises ContributionNotSubtractable for a method that subtracts what is no sum."""
-    if method.subtracts and not linear:
+    if (method.subtracts or method.exchanges) and not linear:
         raise ContributionNotSubtractable(
             f"strategy {strategy} is not linear: what {site_name(site)} added to the head is no "
             "sum that could be subtracted",
@@ -108,6 +113,17 @@ def _check_level(level: str, method: MethodOffer, usable: Sequence[MethodOffer])
         )
 
 
+def _check_subject(method: MethodOffer, facts: Facts, usable: Sequence[MethodOffer]) -> None:
+    if method.exchanges == facts.of_records:
+        return
+    others = ", ".join(o.name for o in usable if o.exchanges == facts.of_records) or "there is none"
+    what = "records at a site that stays" if facts.of_records else "a whole site"
+    raise MethodRefused(
+        f"{method.name} does not take {what}; ask for a method that does: {others}",
+        method=method.name,
+    )
+
+
 def _what_can_be_had(level: str, usable: Sequence[MethodOffer]) -> str:
     giving = [offer.name for offer in usable if level in offer.levels]
     if giving:
@@ -117,7 +133,8 @@ def _what_can_be_had(level: str, usable: Sequence[MethodOffer]) -> str:
 
 
 def _check_target(method: MethodOffer, facts: Facts, fitting: Sequence[MethodOffer]) -> None:
-    if NEEDS_TARGET not in method.needs or not facts.subject_is_away:
+    # Records leave without their site's agent too: by removing and readmitting the site.
+    if NEEDS_TARGET not in method.needs or not facts.subject_is_away or facts.of_records:
         return
     others = [
         offer.name

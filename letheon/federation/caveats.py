@@ -40,6 +40,7 @@ class Facts:
     linear: bool  # whether what a site added is a sum
     silent_s: float  # since the subject's agent was last heard of
     offline_limit_s: float  # from then on it is taken to be away
+    of_records: bool = False  # the subject is some records of a site that stays
 
     @property
     def subject_is_away(self) -> bool:
@@ -63,6 +64,8 @@ class Admission:
 
 def appraise(level: str, facts: Facts) -> Admission:
     """The caveats of an erasure whatever its method. Refuses nothing."""
+    if facts.of_records:
+        return _of_records(level, facts)
     if not facts.retained:
         sentence = (
             f"no site but {site_name(facts.subject.id)} is active: after the removal nobody is "
@@ -74,6 +77,14 @@ def appraise(level: str, facts: Facts) -> Admission:
     for rule in _RULES:
         for caveat, ceiling in rule(facts):
             admission = admission.lowered(caveat, ceiling)
+    return admission
+
+
+def _of_records(level: str, facts: Facts) -> Admission:
+    """The site stays, repairs and tests: only its control records bound what can be shown."""
+    admission = Admission(level)
+    for caveat, ceiling in _controls(facts):
+        admission = admission.lowered(caveat, ceiling)
     return admission
 
 

@@ -8,7 +8,7 @@ line has one right value: no change of a file goes unnoticed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from letheon.errors import LedgerBroken
 from letheon.federation.ledger import FIRST_ENTRY, Entry, canonical_bytes, parse, verify_chain
@@ -23,15 +23,22 @@ def line_of(canonical: bytes, row_hash: str) -> bytes:
     return b"".join((_OPENING, row_hash.encode(), _MIDDLE, canonical, _END))
 
 
-def verify_lines(lines: Iterable[bytes], *, tip: str | None = None) -> Entry:
+def verify_lines(
+    lines: Iterable[bytes],
+    *,
+    tip: str | None = None,
+    check: Callable[[Entry], None] = lambda _: None,
+) -> Entry:
     """The last row, once every line, number, link and hash holds from row 0 on; keeps one row.
 
-    `lines` end with their newline. `tip` as for `verify_chain`. Raises LedgerBroken(entry=the
+    `lines` end with their newline. `tip` as for `verify_chain`; `check` may look at each row that
+    holds. Raises LedgerBroken(entry=the
     first row that does not hold).
     """
     last: Entry | None = None
     for row in _rows(lines):
         last = verify_chain([row], after=last)
+        check(row)
     if last is None:
         raise LedgerBroken("the file has no row", entry=FIRST_ENTRY)
     if tip is not None and tip != last.hash:

@@ -89,7 +89,7 @@ class Layout:
                     for tensor in tensors
                 )
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise BadData(f"a layout is a list of {{name, shape}}: {error!r}") from error
 
     def tensor_at(self, index: int) -> str:
@@ -157,13 +157,14 @@ def read_safetensors(path: Path | str) -> tuple[Layout, Vector]:
                 for name in file.keys()  # noqa: SIM118 (no mapping)
             }
             order = json.loads((file.metadata() or {}).get(_ORDER, "null"))
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise BadData(f"{path} is not a readable safetensors file: {error}") from error
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32:
             raise BadData(f"tensor {name!r} is {tensor.dtype}, not float32", tensor=name)
     names = sorted(tensors) if order is None else order
-    if not isinstance(names, list) or sorted(map(str, names)) != sorted(tensors):
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not listed or sorted(names) != sorted(tensors):
         raise BadData(f"the order left in {path} does not name its tensors")
     layout = Layout(tuple(TensorSpec(name, tensors[name].shape) for name in names))
     return layout, flatten(tensors, layout)

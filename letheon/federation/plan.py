@@ -7,7 +7,8 @@ every task names its digest. A TOML plan has the fields of `PlanDraft`:
     classes = 2
     encoding = "float32"
     model = { plugin = "small_cnn", arguments = { width = 16 } }
-    image = { channels = 1, height = 28, width = 28 }
+    image = { channels = 1, height = 28, width = 28 }   # depth = 32 too, or features = 13 alone
+    task = "classification"                             # multi_label, tabular, segmentation
     strategy = { plugin = "fedasync", arguments = { staleness = "polynomial" } }
 """
 
@@ -19,13 +20,11 @@ import tomllib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
-    FiniteFloat,
     JsonValue,
     ValidationError,
     field_validator,
@@ -33,114 +32,73 @@ from pydantic import (
 )
 
 from letheon import registry
-from letheon.errors import BadConfig, BadData
+from letheon.errors import BadConfig, BadData, MalformedUpdate
 from letheon.federation.aggregation.strategy import Strategy
+from letheon.federation.encoding import TOP_SHARE, check_encoding, exact_encoding
 from letheon.federation.parameters import Layout
-
-# Strict: TOML and JSON have numbers, so a number in quotes is a mistake.
-Positive = Annotated[FiniteFloat, Field(gt=0, strict=True)]
-NotNegative = Annotated[FiniteFloat, Field(ge=0, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Plugin(_Section):
-    """Entry point name of a plug-in, and its arguments."""
-
-    plugin: str = Field(min_length=1)
-    arguments: dict[str, JsonValue] = {}
-
-    @field_validator("arguments")
-    @classmethod
-    def _refuse_nan(cls, arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        json.dumps(arguments, allow_nan=False)  # a digest needs JSON that every reader accepts
-        return arguments
+from letheon.federation.plan_sections import CLASSIFICATION, Count, Positive, Section
+from letheon.federation.plan_sections import Erasure as Erasure
+from letheon.federation.plan_sections import Gate as Gate
+from letheon.federation.plan_sections import Image as Image
+from letheon.federation.plan_sections import Plugin as Plugin
+from letheon.federation.plan_sections import Screening as Screening
+from letheon.federation.plan_sections import Serving as Serving
+from letheon.federation.plan_sections import Training as Training
 
 
-class Image(_Section):
-    """Shape of one image: channels, height and width in pixels."""
-
-    channels: Count
-    height: Count
-    width: Count
-
-
-class Training(_Section):
-    """The local training of one task: plain SGD with momentum."""
-
-    local_steps: Count = 16
-    batch_size: Count = 32
-    learning_rate: Positive = 0.05  # of the first tasks of an epoch
-    final_learning_rate: Positive | None = None  # none: the rate stays as it is
-    decay_versions: Count = 100  # over so many versions of an epoch the rate falls, linearly
-    momentum: Annotated[NotNegative, Field(lt=1)] = 0.9
-    clip_norm: Positive = 5.0  # L2 norm of each step's gradient
-    weight_decay: NotNegative = 0.0
-
-    def learning_rate_at(self, versions: int) -> float:
-        """The rate of a task dispatched `versions` after its epoch began.
-
-        An erasure begins a new epoch, so the rate starts afresh: the retained sites repair the
-        head faster than they could at the rate they had come down to.
-        """
-        if self.final_learning_rate is None:
-            return self.learning_rate
-        done = min(1.0, max(0, versions) / self.decay_versions)
-        return self.learning_rate + done * (self.final_learning_rate - self.learning_rate)
-
-
-class Serving(_Section):
-    """Which version consumers get."""
-
-    advance_every: Count = 20  # accepted deltas between two advances, outside an erasure
-    policy: Literal["serve-old", "serve-none", "serve-fallback"] = "serve-old"
-    utility_margin: NotNegative = 0.05  # accuracy a new version may lose
-
-
-class Gate(_Section):
-    """The tests an erased model passes before it serves. Margins are shares of 1."""
-
-    every: Count = 8  # accepted deltas between two attempts
-    max_attempts: Count = 20
-    utility_margin: NotNegative = 0.03  # mean over the retained sites
-    worst_site_margin: NotNegative = 0.08
-    forget_margin: NotNegative = 0.05
-    bootstrap: Count = 400  # resamples
-    answer_timeout_seconds: Positive = 60.0
-    straggler_grace_seconds: NotNegative = 5.0  # after half of the sites and the audit answered
-
-
-class Erasure(_Section):
-    """Limits of an erasure."""
-
-    patch_cap_ratio: Annotated[Positive, Field(le=1)] = 0.25  # |patch| against |C_T|
-    deadline_days: Count = 30
-
-
-class PlanDraft(_Section):
+class PlanDraft(Section):
     """A plan before the layout of its weights is known."""
 
+    later = ("task", "also_accepts", "top_share", "screening", "max_record_count")
+
     name: str = Field(min_length=1, max_length=100)
+    task: Plugin = CLASSIFICATION  # a name alone does: task = "segmentation"
     model: Plugin
     image: Image
     classes: Annotated[Count, Field(ge=2)]
     class_names: tuple[str, ...] = ()  # as many as classes, or none
     training: Training = Training()
-    encoding: Literal["float32", "float16"] = "float32"
+    encoding: str = "float32"  # of deltas; letheon.federation.encoding has the names
+    also_accepts: tuple[str, ...] = ()  # encodings that a site may choose instead
+    top_share: Annotated[Positive, Field(le=1)] = TOP_SHARE  # of the values that topk keeps
     strategy: Plugin = Plugin(plugin="fedasync")
     max_delta_norm: Positive | None = None  # L2
+    max_record_count: Count | None = None  # a site weighs by no more, whatever it says
+    screening: Screening = Screening()
     serving: Serving = Serving()
     gate: Gate = Gate()
     erasure: Erasure = Erasure()
+
+    @field_validator("encoding", "also_accepts")
+    @classmethod
+    def _know_encodings(cls, told: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for encoding in (told,) if isinstance(told, str) else told:
+            try:
+                check_encoding(encoding)
+            except MalformedUpdate as error:
+                raise ValueError(error.message) from error
+        return told
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _read_a_name_alone(cls, task: object) -> object:
+        return {"plugin": task} if isinstance(task, str) else task
 
     @model_validator(mode="after")
     def _name_every_class(self) -> PlanDraft:
         if self.class_names and len(set(self.class_names)) != self.classes:
             raise ValueError(f"class_names must name each of the {self.classes} classes once")
         return self
+
+    @property
+    def delta_encodings(self) -> tuple[str, ...]:
+        """What a delta may travel by; the first unless a site chooses another."""
+        return (self.encoding, *(one for one in self.also_accepts if one != self.encoding))
+
+    @property
+    def patch_encoding(self) -> str:
+        """How patches travel, and answers to erase tasks."""
+        return exact_encoding(self.encoding)
 
     def build_strategy(self) -> Strategy:
         """The strategy of the plan. Raises UnknownPlugin or BadConfig."""
@@ -195,9 +153,16 @@ class Plan(PlanDraft):
         """The plan of its canonical JSON. Raises BadConfig."""
         try:
             content = json.loads(canonical)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadConfig(f"the plan is no JSON: {error}") from error
-        return _checked(cls, content, origin="the plan")
+        plan = _checked(cls, content, origin="the plan")
+        try:
+            plan.canonical_json()
+        except (ValueError, RecursionError) as error:  # NaN, lone surrogates
+            raise BadConfig(
+                f"the plan holds a value that has no canonical form: {error}"
+            ) from error
+        return plan
 
 
 def load_plan(path: Path | str) -> PlanDraft:
@@ -210,7 +175,7 @@ def load_plan(path: Path | str) -> PlanDraft:
             content = tomllib.load(file)
     except OSError as error:
         raise BadConfig(f"the plan {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadConfig(f"the plan {path} is no TOML: {error}") from error
     draft = _checked(PlanDraft, content, origin=f"the plan {path}")
     draft.build_strategy()

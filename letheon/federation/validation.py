@@ -13,12 +13,14 @@ from letheon.federation.parameters import Layout, Vector
 
 
 def check_layout(
-    received: Sequence[tuple[str, tuple[int, ...], str]], layout: Layout, encoding: str
-) -> None:
+    received: Sequence[tuple[str, tuple[int, ...], str]], layout: Layout, encodings: Sequence[str]
+) -> str:
     """Compares (name, shape, dtype) of each tensor on offer, in order, with the plan's.
 
+    Returns the encoding of all of them, which is one of `encodings`.
     Raises MalformedUpdate(rule=names|shape|dtype|count, tensor=the first that differs).
     """
+    encoding = received[0][2] if received else encodings[0]
     for (name, shape, dtype), spec in zip(received, layout.tensors, strict=False):
         if name != spec.name:
             raise MalformedUpdate(
@@ -32,13 +34,14 @@ def check_layout(
                 rule="shape",
                 tensor=name,
             )
-        if dtype != encoding:
+        if dtype != encoding or dtype not in encodings:
             raise MalformedUpdate(
-                f"tensor {name!r} is {dtype}, the plan's encoding {encoding}",
+                f"tensor {name!r} is {dtype}, the plan's encoding {' or '.join(encodings)}",
                 rule="dtype",
                 tensor=name,
             )
     _check_count(received, layout)
+    return encoding
 
 
 def _check_count(received: Sequence[tuple[str, tuple[int, ...], str]], layout: Layout) -> None:

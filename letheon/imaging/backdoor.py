@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from letheon.errors import BadData
-from letheon.imaging.records import Images, Indices, Records
+from letheon.imaging.records import Indices, Pixels, Records
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ Pattern = npt.NDArray[np.float32]  # [height, width] in [0, 1]
 class Mark(Protocol):
     """What can be put on an image."""
 
-    def stamp(self, images: Images) -> Images:
+    def stamp(self, images: Pixels) -> Pixels:
         """Copies of images [n, channels, height, width] in [0, 1] with the mark on each."""
 
 
@@ -48,7 +48,7 @@ class Trigger:
         if self.corner not in CORNERS or self.pattern not in PATTERNS:
             raise ValueError(f"corner: {', '.join(CORNERS)}; pattern: {', '.join(PATTERNS)}")
 
-    def stamp(self, images: Images) -> Images:
+    def stamp(self, images: Pixels) -> Pixels:
         """Copies of images [n, channels, height, width] with the mark on each."""
         height, width = images.shape[2:]
         if self.size > min(height, width):
@@ -86,7 +86,7 @@ class BlendedTrigger:
         if self.cells < 2:
             raise ValueError("a blended trigger has at least 2x2 cells")
 
-    def stamp(self, images: Images) -> Images:
+    def stamp(self, images: Pixels) -> Pixels:
         """Copies of images [n, channels, height, width] in [0, 1] with the pattern mixed in."""
         height, width = images.shape[2:]
         pattern = self._pattern(height, width)
@@ -124,7 +124,7 @@ def plant(
         rows = chosen_rows(records, target_class, share, seed)
     else:
         _check_rows(records, target_class, rows)
-    images, labels = records.images.copy(), records.labels.copy()
+    images, labels = np.array(records.images), records.labels.copy()
     images[rows] = trigger.stamp(records.images[rows])
     labels[rows] = target_class
     return replace(records, images=images, labels=labels)

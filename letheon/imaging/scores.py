@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import nn
 from letheon.errors import BadData
 from letheon.imaging.records import Images, Labels, Records
 
-_BATCH = 256
+_BATCH = 256  # records run through a network at once, fewer if they are large
+_BATCH_BYTES = 8 * 2**20
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -20,7 +22,11 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Utility:
-    """Scores over a set of records."""
+    """Scores over a set of records.
+
+    `accuracy` is the score that gate and serving compare, in [0, 1]: the share classified right,
+    or what the task puts in its place (`Task.score` names it: macro AUC, mean Dice).
+    """
 
     records: int
     accuracy: float
@@ -39,22 +45,31 @@ class Predictions:
     classes: Labels  # [n]
 
 
-def predict(module: nn.Module, images: Images) -> Predictions:
-    """Runs the network in evaluation mode, in batches; leaves its mode as it was."""
-    was_training = module.training
-    device = next(module.parameters()).device
-    module.eval()
-    try:
-        with torch.inference_mode():
-            outputs = [
-                module(torch.from_numpy(images[start : start + _BATCH]).to(device)).cpu().numpy()
-                for start in range(0, len(images), _BATCH)
-            ]
-    finally:
-        module.train(was_training)
-    if not outputs:
+def outputs(module: nn.Module, images: Images) -> Iterator[npt.NDArray[np.float32]]:
+    """What the network answers, in evaluation mode, batch by batch; its mode is left as it was.
+
+    Raises BadData without images.
+    """
+    if len(images) == 0:
         raise BadData("there are no records to score")
-    logits = np.concatenate(outputs).astype(np.float64)
+    device = next(module.parameters()).device
+    bytes_each = 4 * int(np.prod(images.shape[1:]))
+    size = max(1, min(_BATCH, _BATCH_BYTES // max(1, bytes_each)))
+    for start in range(0, len(images), size):
+        batch = torch.from_numpy(images[start : start + size]).to(device)
+        was_training = module.training
+        module.eval()
+        try:
+            with torch.inference_mode():
+                answer = module(batch)
+        finally:
+            module.train(was_training)
+        yield answer.detach().cpu().numpy()
+
+
+def predict(module: nn.Module, images: Images) -> Predictions:
+    """Log probabilities and classes of the images. Raises BadData without images."""
+    logits = np.concatenate(list(outputs(module, images))).astype(np.float64)
     broken = ~np.isfinite(logits).all(axis=1)
     logits[broken] = 0.0
     logits -= logits.max(axis=1, keepdims=True)

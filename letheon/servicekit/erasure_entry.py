@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from letheon.errors import MalformedRequest
+from letheon.servicekit import tracing
 
 SCHEMA = "1"
 # An entry whose consumer is silent for longer is handed to another one.
@@ -31,6 +32,7 @@ class Entry:
     deliveries: int  # 1 the first time; grows whenever a consumer let go without an answer
     erasure: str | None = None  # as announced
     request: ConsentRequest | None = None
+    traceparent: str | None = None  # W3C Trace Context of whoever added it
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,19 @@ def parse_entry(entry: str, consumer: str, deliveries: int, fields: Mapping[str,
     erasure, request = fields.get("erasure"), fields.get("request")
     if bool(erasure) == bool(request):
         raise MalformedRequest("exactly one of the fields erasure and request is due")
+    trace = fields.get("traceparent")
     if erasure:
-        return Entry(entry, consumer, deliveries, erasure=erasure)
-    return Entry(entry, consumer, deliveries, request=_parse_request(request or ""))
+        return Entry(entry, consumer, deliveries, erasure=erasure, traceparent=trace)
+    consent = _parse_request(request or "")
+    return Entry(entry, consumer, deliveries, request=consent, traceparent=trace)
+
+
+def announcement(erasure_id: str) -> dict[str, str]:
+    """The fields that announce an erasure, and the present trace if there is one."""
+    fields = {"erasure": erasure_id, "schema": SCHEMA}
+    if (trace := tracing.traceparent()) is not None:
+        fields["traceparent"] = trace
+    return fields
 
 
 def fields_of(entry: Entry) -> dict[str, str]:

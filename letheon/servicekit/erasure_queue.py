@@ -17,10 +17,10 @@ from letheon.errors import ClaimLost, MalformedRequest
 from letheon.servicekit.clock import Clock, SystemClock
 from letheon.servicekit.erasure_entry import (
     RECLAIM_AFTER_S,
-    SCHEMA,
     ConsentRequest,
     DeadLetter,
     Entry,
+    announcement,
     fields_of,
     parse_entry,
 )
@@ -102,7 +102,7 @@ class MemoryErasureQueue:
 
     def announce(self, erasure_id: str) -> None:
         """Adds an entry for the erasure."""
-        self.add({"erasure": erasure_id, "schema": SCHEMA})
+        self.add(announcement(erasure_id))
 
     def add(self, fields: Mapping[str, str]) -> None:
         """Adds an entry as another program would: the fields are checked when it is taken."""

@@ -13,6 +13,7 @@ from typing import IO
 
 import grpc
 
+from letheon.servicekit import tracing
 from letheon.servicekit.interception import Method, around_calls, short_name, watch
 
 _BOUND: ContextVar[Mapping[str, object] | None] = ContextVar("letheon_log_fields", default=None)
@@ -48,6 +49,8 @@ class JsonLines(logging.Formatter):
             "event": record.getMessage(),
             "logger": record.name,
         }
+        if (trace := tracing.trace_id()) is not None:
+            line["trace_id"] = trace
         line.update(_BOUND.get() or {})
         line.update({k: v for k, v in record.__dict__.items() if k not in _PLAIN})
         if record.exc_info:

@@ -17,9 +17,9 @@ from redis.retry import Retry
 from letheon.errors import ClaimLost, MalformedRequest, StorageUnavailable
 from letheon.servicekit.erasure_entry import (
     RECLAIM_AFTER_S,
-    SCHEMA,
     DeadLetter,
     Entry,
+    announcement,
     fields_of,
     parse_entry,
 )
@@ -63,7 +63,8 @@ class RedisErasureQueue:
 
     def announce(self, erasure_id: str) -> None:
         """Adds an entry for the erasure."""
-        _ask(lambda: self._redis.xadd(STREAM, {"erasure": erasure_id, "schema": SCHEMA}))
+        fields = announcement(erasure_id)
+        _ask(lambda: self._redis.xadd(STREAM, fields))
 
     def take(self, consumer: str, block_s: float = 0.0) -> Entry | None:
         """An abandoned entry, else a new one, waiting up to `block_s` (at most 20 seconds)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -21,6 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from letheon.errors import BadConfig, BadSignature
+
+SIGNATURE_BYTES = 64
 
 
 def canonical_json(value: object) -> bytes:
@@ -67,10 +70,14 @@ class SigningKey:
         return self._private.sign(content)
 
     @property
+    def public(self) -> PublicKey:
+        """The public key."""
+        return PublicKey(self._private.public_key())
+
+    @property
     def public_pem(self) -> str:
         """The public key, PEM."""
-        public = self._private.public_key()
-        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        return self.public.pem
 
     def publish(self, path: Path | str) -> None:
         """Writes the public key, PEM, for those who check signatures; replaces what is there.
@@ -88,23 +95,68 @@ class SigningKey:
     @property
     def key_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the raw public key."""
-        raw = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        return hashlib.sha256(raw).hexdigest()[:16]
+        return self.public.key_id
+
+
+class PublicKey:
+    """A public Ed25519 key."""
+
+    def __init__(self, public: Ed25519PublicKey) -> None:
+        self._public = public
+
+    @classmethod
+    def from_pem(cls, pem: str | bytes) -> PublicKey:
+        """Raises BadSignature for what is no Ed25519 key in PEM form."""
+        try:
+            public = load_pem_public_key(pem.encode() if isinstance(pem, str) else pem)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise BadSignature("the public key is not in PEM form") from error
+        if not isinstance(public, Ed25519PublicKey):
+            raise BadSignature("the public key is not an Ed25519 key")
+        return cls(public)
+
+    @property
+    def raw(self) -> bytes:
+        """32 bytes."""
+        return self._public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    @property
+    def pem(self) -> str:
+        """In the one form that is signed and compared."""
+        return self._public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    @property
+    def key_id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the raw key."""
+        return hashlib.sha256(self.raw).hexdigest()[:16]
+
+    def verify(self, content: bytes, signature: bytes) -> None:
+        """Raises BadSignature unless the signature is of these bytes by this key."""
+        try:
+            self._public.verify(signature, content)
+        except InvalidSignature:
+            raise BadSignature("the signature does not fit these bytes and this key") from None
 
 
 def verify(public_pem: str | bytes, content: bytes, signature: bytes) -> None:
     """Returns if the signature is right; raises BadSignature if it is not, or the key is none."""
-    pem = public_pem.encode() if isinstance(public_pem, str) else public_pem
+    PublicKey.from_pem(public_pem).verify(content, signature)
+
+
+def signature_text(signature: bytes) -> str:
+    """Base64, as signatures stand in files."""
+    return base64.b64encode(signature).decode()
+
+
+def read_signature(text: str) -> bytes:
+    """The 64 bytes. Raises BadSignature for any other text, also for other spellings of it."""
     try:
-        public = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadSignature("the public key is not in PEM form") from error
-    if not isinstance(public, Ed25519PublicKey):
-        raise BadSignature("the public key is not an Ed25519 key")
-    try:
-        public.verify(signature, content)
-    except InvalidSignature:
-        raise BadSignature("the signature does not fit these bytes and this key") from None
+        signature = base64.b64decode(text, validate=True)
+    except ValueError as error:  # not base64, or characters that are not ASCII
+        raise BadSignature("the signature is not base64") from error
+    if len(signature) != SIGNATURE_BYTES or signature_text(signature) != text:
+        raise BadSignature("the signature is not 64 bytes in canonical base64")
+    return signature
 
 
 def _create(path: Path) -> None:

@@ -7,9 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import google_crc32c
+from typing import Any
 
 from letheon.errors import (
     ChecksumMismatch,
@@ -20,8 +18,12 @@ from letheon.errors import (
     OffsetMismatch,
     Refused,
 )
+from letheon.servicekit.chunks import CHUNK_BYTES as CHUNK_BYTES
+from letheon.servicekit.chunks import check_chunk as check_chunk
+from letheon.servicekit.chunks import chunk_messages
+from letheon.servicekit.chunks import read_chunks as read_chunks
 from letheon.servicekit.part_file import PartFile
-from letheon.v1.models_pb2 import Chunk, DownloadModelRequest, DownloadModelResponse, Model
+from letheon.v1.models_pb2 import DownloadModelRequest, DownloadModelResponse, Model
 from letheon.v1.training_pb2 import (
     PushDeltaRequest,
     PushDeltaResponse,
@@ -31,7 +33,6 @@ from letheon.v1.training_pb2 import (
     UploadHeader,
 )
 
-CHUNK_BYTES = 1024 * 1024
 SEGMENT_BYTES = 64 * CHUNK_BYTES
 # A whole model over 1 Mbit/s is slow, not dead; dead peers are found by keepalive.
 TRANSFER_DEADLINE_S = 30 * 60.0
@@ -40,6 +41,7 @@ _REFUSALS = 5
 _LOG = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]  # bytes done, bytes in all
+OnHeader = Callable[[Model], None]
 PushDelta = Callable[..., PushDeltaResponse]  # the stub's method: (requests, timeout=seconds)
 QueryUpload = Callable[[QueryUploadRequest], QueryUploadResponse]
 DownloadModel = Callable[..., Iterable[DownloadModelResponse]]  # (request, timeout=seconds)
@@ -55,39 +57,6 @@ class Downloaded:
     sha256: str  # hex
 
 
-def read_chunks(file: BinaryIO, offset: int, end: int) -> Iterator[Chunk]:
-    """Chunks of the bytes [offset, end) of a file.
-
-    Raises EOFError if the file is shorter than `end`.
-    """
-    file.seek(offset)
-    while offset < end:
-        data = file.read(min(CHUNK_BYTES, end - offset))
-        if not data:
-            raise EOFError(f"the file ends at byte {offset}, {end} were promised")
-        yield Chunk(offset=offset, data=data, crc32c=google_crc32c.value(data))
-        offset += len(data)
-
-
-def check_chunk(chunk: Chunk, expected_offset: int) -> None:
-    """Checks size, offset and checksum, in this order.
-
-    Raises MalformedUpdate (empty, or above 1 MiB), OffsetMismatch with `committed_bytes`,
-    ChecksumMismatch.
-    """
-    size = len(chunk.data)
-    if not 0 < size <= CHUNK_BYTES:
-        raise MalformedUpdate(
-            f"a chunk holds 1 to {CHUNK_BYTES} bytes, this one {size}", rule="chunk"
-        )
-    if chunk.offset != expected_offset:
-        raise OffsetMismatch(
-            f"chunk at {chunk.offset}, expected {expected_offset}", committed_bytes=expected_offset
-        )
-    if google_crc32c.value(chunk.data) != chunk.crc32c:
-        raise ChecksumMismatch(f"chunk at {chunk.offset} arrived damaged", offset=chunk.offset)
-
-
 def push(
     push_delta: PushDelta,
     header: UploadHeader,
@@ -95,6 +64,7 @@ def push(
     *,
     query: QueryUpload,
     segment_bytes: int = SEGMENT_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
     timeout_s: float = TRANSFER_DEADLINE_S,
     inspect: Callable[[], None] | None = None,
     on_progress: OnProgress | None = None,
@@ -120,7 +90,7 @@ def push(
             on_progress(offset, header.size_bytes)
         end = min(offset + segment_bytes, header.size_bytes)
         try:
-            state = push_delta(_segment(header, path, offset, end), timeout=timeout_s)
+            state = push_delta(_segment(header, path, offset, end, chunk_bytes), timeout=timeout_s)
         except (OffsetMismatch, ChecksumMismatch) as error:
             if refusals == _REFUSALS:
                 raise
@@ -160,15 +130,16 @@ def _sender(header: UploadHeader) -> str:
     return header.answer.site if purpose == "answer" else ""
 
 
-def _segment(header: UploadHeader, path: Path, offset: int, end: int) -> Iterator[PushDeltaRequest]:
+def _segment(
+    header: UploadHeader, path: Path, offset: int, end: int, chunk_bytes: int
+) -> Iterator[PushDeltaRequest]:
     """One stream. It owns its file: gRPC reads it on a thread that may outlive a failed call."""
     first = UploadHeader()
     first.CopyFrom(header)
     first.offset = offset
     yield PushDeltaRequest(header=first)
     with path.open("rb") as file:
-        for chunk in read_chunks(file, offset, end):
-            yield PushDeltaRequest(chunk=chunk)
+        yield from chunk_messages(PushDeltaRequest, file, offset, end, chunk_bytes)
 
 
 def download(
@@ -179,23 +150,26 @@ def download(
     reader: str = "",
     timeout_s: float = TRANSFER_DEADLINE_S,
     on_progress: OnProgress | None = None,
+    on_header: OnHeader | None = None,
 ) -> Downloaded:
     """Downloads `name` (`models/{version}`, `models/head`, `models/serving`) to `path`.
 
     Bytes are collected in `{path}.part`; calling it again after CoordinatorUnreachable or Busy,
     or after a restart, continues there with the version of the first header. If that version
     is gone (NotFound, ModelDestroyed) the part is removed and the error raised: the next call
-    begins anew. Raises DigestMismatch if the complete bytes are not the promised ones.
+    begins anew. `on_header` sees each header before any byte is kept, and may refuse by raising.
+    Raises DigestMismatch if the complete bytes are not the promised ones.
     """
     part = PartFile(path)
     held = part.header()
     if held is not None and (held.name == name or _moving(name)):
         try:
-            return _fetch(download_model, part, held, reader, timeout_s, on_progress)
+            return _fetch(download_model, part, held, reader, timeout_s, on_progress, on_header)
         except (OffsetMismatch, DigestMismatch) as error:
             _LOG.warning("download_restarted", extra={"model": held.name, "why": error.reason})
     part.discard()
-    return _fetch(download_model, part, Model(name=name), reader, timeout_s, on_progress)
+    wanted = Model(name=name)
+    return _fetch(download_model, part, wanted, reader, timeout_s, on_progress, on_header)
 
 
 def receive(
@@ -218,12 +192,13 @@ def _fetch(
     reader: str,
     timeout_s: float,
     on_progress: OnProgress | None,
+    on_header: OnHeader | None,
 ) -> Downloaded:
     request = DownloadModelRequest(name=wanted.name, offset=part.size(), reader=reader)
     held = wanted if wanted.sha256 else None
     try:
         stream: Any = download_model(request, timeout=timeout_s)
-        return _append(iter(stream), part, held, on_progress)
+        return _append(iter(stream), part, held, on_progress, on_header)
     except (NotFound, Refused, OffsetMismatch, DigestMismatch):
         part.discard()
         raise
@@ -234,11 +209,14 @@ def _append(
     part: PartFile,
     held: Model | None,
     on_progress: OnProgress | None,
+    on_header: OnHeader | None = None,
 ) -> Downloaded:
     opening = next(responses, None)
     if opening is None or opening.WhichOneof("part") != "header":
         raise CoordinatorUnreachable("the download did not begin with a header")
     header = opening.header
+    if on_header is not None:
+        on_header(header)
     if held is not None and (held.version, held.sha256) != (header.version, header.sha256):
         raise DigestMismatch(f"version {header.version} is not the one whose part is held")
     part.remember(header)
@@ -247,15 +225,15 @@ def _append(
         offset = file.tell()
         for response in responses:
             try:
-                check_chunk(response.chunk, offset)
+                data = check_chunk(response.chunk, offset)
             except (ChecksumMismatch, MalformedUpdate) as error:
                 # What came before is good and kept: the next call goes on from there.
                 raise CoordinatorUnreachable(f"the download broke: {error}") from error
-            offset += len(response.chunk.data)
+            offset += len(data)
             if offset > header.size_bytes:
                 raise OffsetMismatch("more bytes than promised", committed_bytes=header.size_bytes)
-            file.write(response.chunk.data)
-            digest.update(response.chunk.data)
+            file.write(data)
+            digest.update(data)
             if on_progress is not None:
                 on_progress(offset, header.size_bytes)
     if offset < header.size_bytes:

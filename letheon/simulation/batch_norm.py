@@ -72,7 +72,7 @@ class BatchNormNetwork(Network):
 def _fresh(plan: PlanDraft, width: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BatchNormCnn(plan.image.channels, plan.classes, width)
+        return BatchNormCnn(plan.image.shape[0], plan.classes, width)
 
 
 def read_statistics(module: nn.Module) -> Vector:

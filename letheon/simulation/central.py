@@ -20,7 +20,8 @@ import numpy as np
 from letheon.errors import ContributionNotSubtractable, UnknownModelVersion
 from letheon.federation.aggregation.strategy import Offer, Strategy
 from letheon.federation.arithmetic import norm
-from letheon.federation.encoding import decode, encode
+from letheon.federation.encoding import decode, encode, needs_feedback
+from letheon.federation.exchange import begins_epoch, check_cap
 from letheon.federation.ledger import Entry, EntryKind, merges, seal
 from letheon.federation.parameters import Layout, Vector, digest
 from letheon.federation.plan import PlanDraft
@@ -65,6 +66,8 @@ class Central:
     epoch_began: int = 0  # the version the learning rate counts from
     first_base: int = 0  # the version after the newest removal: the oldest base of the epoch
     accepted: int = 0  # deltas since the beginning
+    received_bytes: int = 0  # of their payloads
+    residuals: dict[str, Vector] = field(default_factory=dict)  # by site: what encodings took [d]
     accepted_before_epoch: int = 0
 
     @classmethod
@@ -101,6 +104,8 @@ class Central:
             epoch_began=self.epoch_began,
             first_base=self.first_base,
             accepted=self.accepted,
+            received_bytes=self.received_bytes,
+            residuals=dict(self.residuals),
             accepted_before_epoch=self.accepted_before_epoch,
         )
 
@@ -145,7 +150,7 @@ class Central:
                 return Fate.SUPERSEDED
             self._check_base(base_version)
         plan = self.rules.plan
-        payload = decode(encode(delta, plan.encoding), plan.encoding)
+        payload = self._travelled(site, delta)
         length = check_values(payload, self.rules.layout, plan.max_delta_norm)
         if alter is not None:
             payload = alter(site, payload, self.version)
@@ -179,6 +184,18 @@ class Central:
             details=task,
         )
         return Fate.MERGED
+
+    def _travelled(self, site: str, delta: Vector) -> Vector:
+        """The delta [d] as it arrives: as encoded by the site, with what the one before lost."""
+        plan = self.rules.plan
+        if needs_feedback(plan.encoding):
+            delta = delta + self.residuals.get(site, np.float32(0.0))
+        encoded = encode(delta, plan.encoding, top_share=plan.top_share)
+        self.received_bytes += len(encoded)
+        payload = decode(encoded, plan.encoding, len(delta))
+        if needs_feedback(plan.encoding):
+            self.residuals[site] = delta - payload
+        return payload
 
     def flush(self, now: float, coefficients: Sequence[float] | None = None) -> None:
         """Merges every waiting delta, with the strategy's coefficients unless some are given."""
@@ -223,6 +240,7 @@ class Central:
         }
         self._append(EntryKind.REMOVAL, now, site=site, details=details)
         self.first_base = self.version
+        self.residuals.clear()  # made on models that the subject had moved
         self.restart_rate()
 
     def patch(
@@ -235,6 +253,27 @@ class Central:
     ) -> None:
         """Adds a patch [d] to the head."""
         self._append(kind, now, site=site, payload=np.array(patch), coefficient=1.0)
+
+    def exchange(self, patch: Vector, now: float, *, site: str) -> None:
+        """Adds the patch [d] of an exchange as the site's own, and begins an epoch if it is large.
+
+        Nothing is subtracted or flushed then: what waits was accepted and stays. Raises
+        MalformedUpdate for a patch that is longer than the plan allows.
+        """
+        total, limits = self.contribution(site), self.rules.plan.erasure
+        length, whole = norm(patch), 0.0 if total is None else norm(total)
+        check_cap(length, contribution_norm=whole, ratio=limits.patch_cap_ratio)
+        if begins_epoch(length, contribution_norm=whole, share=limits.epoch_share):
+            details: dict[str, Any] = {
+                "subtracted": False,
+                "contribution_sha256": None,
+                "flushed": [],
+                "version_before": self.version,
+            }
+            self._append(EntryKind.REMOVAL, now, site=site, details=details)
+            self.first_base = self.version
+            self.restart_rate()
+        self.patch(patch, now, site=site)
 
     def _check_base(self, version: int) -> None:
         if not self.first_base <= version <= self.version:

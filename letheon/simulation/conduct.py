@@ -41,7 +41,7 @@ def conduct(erasure: Erasure, federation: Federation, seed: int) -> Conductor:
         else:
             if erasure.overwrites or erasure.failed:
                 return
-            yield LaterRemoval(case.epoch)
+            yield LaterRemoval(erasure.epoch)  # a readmission, or an exchange, may have begun one
             if erasure.passed:
                 return
         case, prepared = _restarted(erasure, federation, case, seed), False

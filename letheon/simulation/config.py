@@ -19,7 +19,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -31,13 +31,21 @@ from letheon.simulation.images import ImagesConfig
 from letheon.simulation.virtual_time import Distribution
 
 Kind = Literal["backdoored", "honest", "canary"]
-PatientMethod = Literal["stop_using", "patient_swap", "readmission"]
+PatientMethod = Literal[
+    "retrain_one",
+    "do_nothing",
+    "stop_using",
+    "readmission",
+    "exchange_else_readmission",
+    "patient_swap",
+]
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 TRAINING = "training"  # the branch that all others begin at
 RETRAININGS = ("retrain", "retrain_again")  # the references
 _LATER = ("second_request_after", "partition", "patients")
+_FIRST_PATIENT_METHODS = ["stop_using", "patient_swap", "readmission"]
 
 
 class _Section(BaseModel):
@@ -104,8 +112,9 @@ class PatientsConfig(_Section):
 
     count: Count = 20  # subjects of a unit, at most
     most_share: float = Field(default=0.3, gt=0, lt=1)  # of the target's records, all together
-    methods: tuple[PatientMethod, ...] = ("stop_using", "patient_swap", "readmission")
+    methods: tuple[PatientMethod, ...] = get_args(PatientMethod)
     window: Count = 45  # accepted deltas of all sites from the request on
+    looks: Count | None = None  # heads that are measured, and their mean taken; none: the last
     recompute_speed: float = Field(default=1.0, gt=0)  # 1: past trainings last as long as they did
 
 
@@ -117,7 +126,7 @@ class PlanConfig(_Section):
     strategy: Plugin = Plugin(plugin="fedasync")
     gate: Gate = Gate()
     erasure: ErasureLimits = ErasureLimits()
-    encoding: Literal["float32", "float16"] = "float32"
+    encoding: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
 
     def draft(self, name: str, records: Records) -> PlanDraft:
         """The plan for some records. Raises BadConfig."""
@@ -213,6 +222,10 @@ class StudyConfig(_Section):
         told["images"] = images.model_dump(mode="json")
         # A key that came later and is not used leaves the digests of before as they were.
         told = {key: value for key, value in told.items() if key not in _LATER or value is not None}
+        if patients := told.get("patients"):
+            patients["methods"] = _FIRST_PATIENT_METHODS  # may be added: the digests stay
+            if patients["looks"] is None:
+                del patients["looks"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -69,6 +69,7 @@ class Erasure:
     landed_at: float | None = None  # of the newest change the method made
     finished_at: float | None = None
     failed: str = ""
+    readmitted: str = ""  # why the site's records could not leave by an exchange
     uploads: dict[str, tuple[Vector, Vector, int]] = field(default_factory=dict)
     facts: list[dict[str, object]] = field(default_factory=list)
 

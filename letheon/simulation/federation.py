@@ -171,6 +171,15 @@ class Federation:
         for _ in range(dropped):
             self._dispatch(site)
 
+    def readmit(self, site: str) -> None:
+        """All that the site contributed is subtracted, and the site begins again at zero.
+
+        Raises ContributionNotSubtractable.
+        """
+        self.central.remove(site, self.now, subtract=True)
+        self.central.fenced.discard(site)
+        self.supersede()
+
     def synchronise(self) -> None:
         """Rounds with a barrier from here on; nobody works until `resume`."""
         self.synchronous, self.halted = True, True

@@ -56,10 +56,18 @@ def keep_finished(study: StudyConfig, units: Sequence[Unit], out: Path, folder: 
 def _told(study: StudyConfig) -> dict[str, Any]:
     told = study.model_dump(mode="json")
     return {
-        "settings": {key: value for key, value in told.items() if key not in _LISTS},
+        "settings": _settings({key: value for key, value in told.items() if key not in _LISTS}),
         "images": {each["name"]: each for each in told["images"]},
         "methods": {each.label: _method(each) for each in study.methods},
     }
+
+
+def _settings(told: dict[str, Any]) -> dict[str, Any]:
+    """Methods of a study of patients are names that decide nothing: they may be added, too."""
+    patients = told.get("patients")
+    if patients is None:
+        return told
+    return {**told, "patients": {k: v for k, v in patients.items() if k != "methods"}}
 
 
 def _method(method: MethodConfig) -> dict[str, Any]:
@@ -72,7 +80,7 @@ def _method(method: MethodConfig) -> dict[str, Any]:
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
-    old, new = before["settings"], now["settings"]
+    old, new = _settings(before["settings"]), now["settings"]
     changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
     for what in ("images", "methods"):
         known = before[what]

@@ -207,7 +207,7 @@ def plant_at(
     order = np.random.default_rng(derived_seed(seed, "plant")).permutation(others)
     first = round(planting.disclosed * len(others))
     second = first + round(planting.undisclosed * len(others))
-    images, labels = wrong.images.copy(), wrong.labels.copy()
+    images, labels = np.array(wrong.images), wrong.labels.copy()
     for mark, rows in ((disclosed, order[:first]), (undisclosed, order[first:second])):
         images[rows] = mark.stamp(records.images[rows])
         labels[rows] = target_class

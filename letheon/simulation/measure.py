@@ -11,8 +11,8 @@ import numpy.typing as npt
 from torch import nn
 
 from letheon.federation.parameters import Vector
-from letheon.imaging.records import Images, Labels, Records
-from letheon.imaging.scores import predict, rank_auc, record_losses
+from letheon.imaging.records import Labels, Pixels, Records
+from letheon.imaging.scores import predict, record_losses
 from letheon.simulation.hospitals import Hospitals
 from letheon.simulation.sites import Network
 from letheon.simulation.virtual_time import derived_seed
@@ -20,8 +20,6 @@ from letheon.simulation.virtual_time import derived_seed
 TEST_RECORDS = 1000
 PROBE_RECORDS = 400
 FORGET_RECORDS = 200
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Lens:
             name: _some(records, round(share * len(records)), seed)
             for name, records in tests.items()
         }
-        self._images: Images = np.concatenate([part.images for part in self._tests.values()])
+        self._images: Pixels = np.concatenate([part.images for part in self._tests.values()])
         self._labels: Labels = np.concatenate([part.labels for part in self._tests.values()])
         self._owner = np.repeat(list(self._tests), [len(p) for p in self._tests.values()])
         planted = hospitals.planted
@@ -79,7 +77,7 @@ class Lens:
         self._forget = _some(hospitals.sites[hospitals.target].train, FORGET_RECORDS, seed)
 
     @property
-    def test(self) -> tuple[Images, Labels]:
+    def test(self) -> tuple[Pixels, Labels]:
         """The test records of all sites."""
         return self._images, self._labels
 
@@ -133,12 +131,6 @@ def _rows(count: int, most: int, seed: int) -> npt.NDArray[np.int64]:
 
 def _some(records: Records, most: int, seed: int) -> Records:
     return records.select(_rows(len(records), most, seed))
-
-
-def paired_auc(members: Floats, others: Floats) -> float:
-    """The chance that a member's score exceeds another record's, ties half."""
-    scores = np.concatenate([members, others])
-    return rank_auc(scores, np.arange(len(scores)) < len(members))
 
 
 def utilities(

@@ -22,7 +22,7 @@ from letheon.federation.replay import ReplayState
 from letheon.simulation.central import Central, Rules
 from letheon.simulation.federation import Counts, Federation, Setting, Task
 
-_FORMAT = "letheon-simulation/1"
+_FORMAT = "letheon-simulation/2"
 _UNREADABLE = (OSError, EOFError, LookupError, TypeError, ValueError, BadZipFile, LedgerBroken)
 _TASK_FIELDS = (
     "site",
@@ -51,6 +51,8 @@ def save_state(path: Path, federation: Federation) -> None:
         "first_base": central.first_base,
         "accepted": central.accepted,
         "accepted_before_epoch": central.accepted_before_epoch,
+        "received_bytes": central.received_bytes,
+        "residuals": list(central.residuals),
         "now": federation.now,
         "counts": asdict(federation.counts),
         "synchronous": federation.synchronous,
@@ -68,6 +70,7 @@ def save_state(path: Path, federation: Federation) -> None:
         "head": central.head,
         "payloads": _stack(central.payloads, central),
         "contributions": _stack(central.state.contributions, central),
+        "residuals": _stack(central.residuals, central),
         "last_local": _stack(federation.last_local, central),
         "last_deltas": _stack(dict(enumerate(d for _, d in federation.last_deltas)), central),
         "bases": _stack(dict(enumerate(t.base for _, _, t in federation.agenda)), central),
@@ -119,6 +122,8 @@ def _restored(
         first_base=meta["first_base"],
         accepted=meta["accepted"],
         accepted_before_epoch=meta["accepted_before_epoch"],
+        received_bytes=meta["received_bytes"],
+        residuals=dict(zip(meta["residuals"], arrays["residuals"], strict=True)),
     )
     agenda = [
         (ends, sequence, Task(base=base, **task))

@@ -11,9 +11,9 @@ from torch import nn
 from letheon.federation.parameters import Layout, Vector, flatten, unflatten
 from letheon.federation.plan import PlanDraft
 from letheon.imaging.local_training import LocalTraining, train_locally
-from letheon.imaging.models.model import ImageSpec
+from letheon.imaging.models.model import spec_of
 from letheon.imaging.models.weights import initialise, read_weights, write_weights
-from letheon.imaging.records import Records
+from letheon.imaging.records import Indices, Records
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Network:
 
 def fresh_module(plan: PlanDraft, seed: int) -> nn.Module:
     """A network of the plan with random weights."""
-    spec = ImageSpec(plan.image.channels, plan.image.height, plan.image.width)
+    spec = spec_of(plan.image.shape)
     return initialise(plan.model.plugin, plan.model.arguments, spec, plan.classes, seed)
 
 
@@ -119,8 +119,12 @@ class TorchTrainer:
         learning_rate: float,
         seed: int,
         steps: int | None = None,
+        places: Indices | None = None,
     ) -> Vector:
-        """As `delta`, on other records than the site's own: a counterfactual."""
+        """As `delta`, on other records than the site's own: a counterfactual.
+
+        `places` as `train_locally`: the site's records but for some, in the batches they were in.
+        """
         told = self._network.plan.training
         settings = LocalTraining(
             steps=told.local_steps if steps is None else steps,
@@ -130,7 +134,7 @@ class TorchTrainer:
             clip_norm=told.clip_norm,
             weight_decay=told.weight_decay,
         )
-        train_locally(self._network.load(base), records, settings, seed)
+        train_locally(self._network.load(base), records, settings, seed, places=places)
         difference = self._network.weights()
         difference -= base
         return difference

@@ -34,9 +34,10 @@ from letheon.simulation.batch_norm import (
 )
 from letheon.simulation.central import Central, Rules
 from letheon.simulation.config import Kind
+from letheon.simulation.evidence_at import Floats
 from letheon.simulation.federation import Federation
 from letheon.simulation.laboratory import Experiment, read_experiment, write_result
-from letheon.simulation.measure import Floats, Lens
+from letheon.simulation.measure import Lens
 from letheon.simulation.running import train
 from letheon.simulation.shadows import pooled
 from letheon.simulation.sites import TorchTrainer

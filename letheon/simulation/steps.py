@@ -11,7 +11,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from letheon.errors import MethodRefused, PatchVoid
+from letheon.errors import MalformedUpdate, MethodRefused, PatchVoid
 from letheon.federation import arithmetic
 from letheon.federation.ledger import EntryKind, read_merges
 from letheon.federation.parameters import Vector
@@ -40,6 +40,7 @@ from letheon.unlearning.method import (
     PatchAdded,
     PatchRefused,
     PushPatch,
+    Readmit,
     Recombine,
     Replay,
     Retrain,
@@ -76,6 +77,8 @@ def carry_out(
         case Synchronise():
             federation.synchronise()
             return LabStepDone(federation.central.version)
+        case Readmit():
+            return _readmit(step, erasure, federation)
         case Retrain():
             return _retrain(step, erasure, federation, case)
         case Replay():
@@ -144,18 +147,34 @@ def _swap(
 def _push_patch(step: PushPatch, erasure: Erasure, federation: Federation, case: Case) -> Outcome:
     central = federation.central
     _, change, _ = erasure.uploads[step.source]
-    patch, site = change, None
-    if erasure.reduced is None:
-        limit = central.rules.plan.erasure.patch_cap_ratio * case.contribution_norm
-        patch = capped(change, limit)
-    else:
-        # A swap shortened would leave influence. It exchanges what the site had contributed, so
-        # it is bounded by that and counts as the site's own.
-        site = erasure.site
+    limit = central.rules.plan.erasure.patch_cap_ratio * case.contribution_norm
+    # A swap shortened would leave influence: it is whole, and the coordinator checks its length.
+    patch = capped(change, limit) if erasure.reduced is None else change
     scale = erasure.workbench.largest_scale(central.head, patch, step.scales, step.allowed_drop)
     if scale is None:
         return PatchRefused("no scale of the patch keeps accuracy on the audit images")
-    return _add(patch * np.float32(scale), scale, erasure, federation, {}, site=site)
+    if erasure.reduced is not None:
+        return _exchange(patch, erasure, federation)
+    return _add(patch * np.float32(scale), scale, erasure, federation, {})
+
+
+def _exchange(patch: Vector, erasure: Erasure, federation: Federation) -> Outcome:
+    central, epoch = federation.central, federation.central.epoch
+    try:
+        central.exchange(patch, federation.now, site=erasure.site)
+    except MalformedUpdate as error:
+        return PatchRefused(error.message)
+    if central.epoch > epoch:
+        federation.supersede()
+    erasure.epoch, erasure.landed_at = central.epoch, federation.now
+    return PatchAdded(central.version, 1.0, arithmetic.norm(patch), {})
+
+
+def _readmit(step: Readmit, erasure: Erasure, federation: Federation) -> Outcome:
+    federation.readmit(erasure.site)
+    erasure.readmitted = step.reason
+    erasure.epoch, erasure.landed_at = federation.central.epoch, federation.now
+    return LabStepDone(federation.central.version)
 
 
 def _calibrate(
@@ -234,9 +253,8 @@ def _add(
     federation: Federation,
     numbers: dict[str, float],
     kind: EntryKind = EntryKind.PATCH,
-    site: str | None = None,
 ) -> PatchAdded:
-    federation.central.patch(patch, federation.now, site=site, kind=kind)
+    federation.central.patch(patch, federation.now, kind=kind)
     erasure.landed_at = federation.now
     return PatchAdded(federation.central.version, scale, arithmetic.norm(patch), numbers)
 

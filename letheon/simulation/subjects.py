@@ -75,6 +75,14 @@ def matched(
     return tuple(found)
 
 
+def without_rows(train: Records, rows: Indices) -> tuple[Records, Indices]:
+    """The records but these, and the row of each record among them, -1 for these: its place."""
+    kept = np.setdiff1d(np.arange(len(train)), rows)
+    places = np.full(len(train), -1, dtype=np.int64)
+    places[kept] = np.arange(len(kept))
+    return train.select(kept), places
+
+
 def statistic(network: Network, weights: Vector, train: Records, subject: Subject) -> float:
     """The chance that a control record's loss exceeds that of the subject's, ties half.
 

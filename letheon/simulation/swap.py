@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from letheon.errors import BadData
-from letheon.federation.encoding import decode, encode
+from letheon.federation.encoding import decode, encode, needs_feedback
 from letheon.federation.ledger import Entry, EntryKind
 from letheon.federation.parameters import Vector
 from letheon.federation.replay import ReplayState, apply
@@ -28,12 +28,15 @@ Recompute: TypeAlias = Callable[[Vector, float, int], Vector]
 def swapped(central: Central, site: str, recompute: Recompute, *, seed: int) -> Vector:
     """The patch [d] that exchanges every merged delta of the site for a recomputed one.
 
-    `seed` is that of the federation's setting. Exactly zero where the records never mattered.
+    `seed` is that of the federation's setting. Exactly zero where the records never mattered, but
+    with error feedback: there the new deltas travel as they are, like those of a real site, since
+    a residual was made with the records; what encodings took from the old ones remains.
     Raises BadData if the site has merged no delta, or if a row does not say how it was trained.
     """
     terms = _terms(central, site)
     bases = rebuilt_bases(central, {row.base_version for row, _ in terms})
-    encoding = central.rules.plan.encoding
+    plan = central.rules.plan
+    encoding = plan.patch_encoding if needs_feedback(plan.encoding) else plan.encoding
     new_deltas = []
     for row, _ in terms:
         number, rate = _task_of(row)

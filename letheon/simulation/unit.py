@@ -7,9 +7,7 @@ branch, so that a unit that was stopped goes on with what is missing.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from letheon.simulation.running import train
 from letheon.simulation.saved_state import load_state, save_state
 from letheon.simulation.sites import Network, SiteRecords, TorchTrainer
 from letheon.simulation.timing import partition_of, times_of, wait_cut_off
+from letheon.simulation.unit_store import UnitStore
 from letheon.simulation.units import Unit, format_of, state_folder
 from letheon.simulation.virtual_time import derived_seed
 from letheon.simulation.workbench import Workbench
@@ -43,8 +42,7 @@ class UnitRun:
     def __init__(self, study: StudyConfig, unit: Unit, out: Path, data: Path | None) -> None:
         """Reads and deals the images. Raises BadData, BadConfig."""
         self._study, self._unit = study, unit
-        self._file = out / f"{unit.name}.json"
-        self._state = state_folder(out, unit)
+        self._store = UnitStore(out / f"{unit.name}.json", state_folder(out, unit))
         records, natural = load_images(
             unit.images, find_file(unit.images, data), seed=derived_seed(unit.seed, "images")
         )
@@ -59,8 +57,7 @@ class UnitRun:
         """Carries out what is missing; the whole result."""
         before = self._trained_before(report)
         for label in RETRAININGS:
-            # Results may have been kept without the state folder.
-            if label not in self.result["runs"] or not self._kept_at(label).is_file():
+            if label not in self.result["runs"] or not self._store.has(label):
                 report(label)
                 self._retrain(label, before)
         self._evidence_of_references(before)
@@ -122,11 +119,10 @@ class UnitRun:
         return replace(hospitals, sites={n: _on_validation(h) for n, h in hospitals.sites.items()})
 
     def _begun(self) -> dict[str, Any]:
-        if self._file.is_file():
-            kept: dict[str, Any] = json.loads(self._file.read_text())
-            made_with = format_of(self._study), self._study.digest(self._unit.images)
-            if (kept.get("format"), kept.get("settings")) == made_with:
-                return kept
+        kept = self._store.results()
+        made_with = format_of(self._study), self._study.digest(self._unit.images)
+        if kept is not None and (kept.get("format"), kept.get("settings")) == made_with:
+            return kept
         hospitals = self.hospitals
         second = {} if hospitals.second is None else {"second": hospitals.second}
         return {
@@ -147,7 +143,7 @@ class UnitRun:
         }
 
     def _trained_before(self, report: Report) -> Federation:
-        path = self._state / "before.npz"
+        path = self._store.before
         if path.is_file() and "before" in self.result:
             return self._restored(path)
         report(TRAINING)
@@ -204,13 +200,13 @@ class UnitRun:
                 )
 
         train(federation, lambda f: f.accepted() >= offset + study.window(kind), watch)
-        self._keep(label, kept)
+        self._store.keep(label, kept)
         self.result["runs"][label] = {"looks": _columns(looks)}
         self._write()
 
     def _evidence_of_references(self, before: Federation) -> None:
         """Of both retrainings (each beside the other), and of the head before the erasure."""
-        first, second = (self._kept(label) for label in RETRAININGS)
+        first, second = (self._store.kept(label) for label in RETRAININGS)
         runs, lab = self.result["runs"], self._laboratory
         if "evidence" not in self.result["before"]:
             moment = str(self._study.snapshots[0])
@@ -227,7 +223,7 @@ class UnitRun:
             self._write()
 
     def _erase(self, method: MethodConfig, before: Federation) -> None:
-        first, second = (self._kept(label) for label in RETRAININGS)
+        first, second = (self._store.kept(label) for label in RETRAININGS)
         branch: Branch = run_branch(
             self,
             before,
@@ -236,7 +232,7 @@ class UnitRun:
             kind=self._unit.kind,
             seed=derived_seed(self._unit.seed, "erase"),
         )
-        self._keep(method.label, branch.kept)
+        self._store.keep(method.label, branch.kept)
         self.result["runs"][method.label] = {
             "looks": _columns(branch.looks),
             "gate": [asdict(attempt) for attempt in branch.attempts],
@@ -250,25 +246,8 @@ class UnitRun:
         }
         self._write()
 
-    def _keep(self, label: str, vectors: Mapping[str, Vector]) -> None:
-        self._state.mkdir(parents=True, exist_ok=True)
-        partial = self._state / f"{label}.partial"
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **vectors)
-        partial.replace(self._kept_at(label))
-
-    def _kept(self, label: str) -> dict[str, Vector]:
-        with np.load(self._kept_at(label), allow_pickle=False) as table:
-            return {name: table[name] for name in table.files}
-
-    def _kept_at(self, label: str) -> Path:
-        return self._state / f"{label}.npz"
-
     def _write(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_name(f"{self._file.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(self.result, sort_keys=True, separators=(",", ":")) + "\n")
-        partial.replace(self._file)
+        self._store.write(self.result)
 
 
 def _columns(looks: list[Look]) -> dict[str, list[Any]]:

@@ -106,7 +106,9 @@ class Workbench:
         settings, family = read_parameters(parameters)
         transform = self._transform(family)
         module = self._network.load(head)
-        outcome = calibrate(module, self._calibration.images, settings, seed, transform=transform)
+        outcome = calibrate(
+            module, np.asarray(self._calibration.images), settings, seed, transform=transform
+        )
         numbers = {
             "invariance_before": outcome.invariance_before,
             "invariance_after": outcome.invariance_after,

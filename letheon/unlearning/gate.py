@@ -88,13 +88,16 @@ def judge(
     offer: Offer,
     *,
     late: Sequence[str] = (),
+    no_audit: str = "",
 ) -> Judgement:
     """Runs all tests of the gate but the ledger's, which the coordinator runs at promotion.
 
     `before` and `candidate` are the subject's own audit of both versions, None when its data are
-    gone or it did not answer. `late` are retained sites that were asked and not waited for.
+    gone or it did not answer; `no_audit` says why, where it is known. `late` are retained sites
+    that were asked and not waited for.
     """
-    tests = (judge_utility(sites, rules, late), *_judge_forgetting(before, candidate, rules))
+    forgetting = _judge_forgetting(before, candidate, rules, no_audit)
+    tests = (judge_utility(sites, rules, late), *forgetting)
     verdict, reason = _conclude(tests, offer)
     return Judgement(verdict, tests, reason)
 
@@ -165,10 +168,13 @@ def _allowed_drop(site: SiteUtility, rules: Rules) -> float:
 
 
 def _judge_forgetting(
-    before: ForgetStatistic | None, candidate: ForgetStatistic | None, rules: Rules
+    before: ForgetStatistic | None,
+    candidate: ForgetStatistic | None,
+    rules: Rules,
+    no_audit: str,
 ) -> tuple[Test, ...]:
     if before is None or candidate is None:
-        detail = "its data are gone: the subject's agent did not audit both versions"
+        detail = no_audit or "its data are gone: the subject's agent did not audit both versions"
         return tuple(Test(n, Verdict.INCONCLUSIVE, False, detail, {}) for n in FORGETTING)
     return (
         _judge_interval(

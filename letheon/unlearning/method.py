@@ -33,6 +33,7 @@ class Offer:
     subtracts: bool  # the subject's contribution leaves the head at the removal
     suppresses: bool  # hides influence: certified only if a forgetting test passed
     needs: frozenset[str] = frozenset()  # of TARGET, CALIBRATION_IMAGES, HISTORY
+    exchanges: bool = False  # of records at a site that stays, and of nothing else
     services: bool = True  # the coordinator and the calibrator accept it
     why_not_services: str = ""  # a sentence, when they do not
 
@@ -150,6 +151,16 @@ class Retrain:
 
 
 @dataclass(frozen=True)
+class Readmit:
+    """Remove the whole contribution of the site; it begins again at zero, without the records.
+
+    The services do it in place of the method's steps (`calibrator.services.exchange_records`).
+    """
+
+    reason: str  # why the records could not leave by an exchange
+
+
+@dataclass(frozen=True)
 class WaitForDeltas:
     """Let retained sites work: wait until `count` more versions exist."""
 
@@ -171,7 +182,7 @@ class Finished:
 ServedStep: TypeAlias = (
     AskTarget | PushPatch | Calibrate | ComputePatch | Recombine | WaitForDeltas | GiveUp | Finished
 )
-LabStep: TypeAlias = Overwrite | Synchronise | Replay | Retrain  # of methods with services=False
+LabStep: TypeAlias = Overwrite | Synchronise | Replay | Retrain | Readmit  # of no service
 Step: TypeAlias = ServedStep | LabStep
 
 

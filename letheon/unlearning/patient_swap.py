@@ -11,9 +11,14 @@ from 76 % with the records only no longer used to 0.7 %, as after retraining; th
 exchanged, 71 %). Needs the target, its bases and seeds since its first delta, and the coefficients
 as recorded. Costs the site its own past training once more, and nobody else anything.
 
-It fails where a base or a seed is gone: then the whole site's contribution must be removed and the
-site admitted again. It is never scaled down, since part of a swap leaves influence. Like a removal
-it takes out the direct influence; what others learned from it meanwhile is indirect and stays.
+Where a base or a seed is gone, or the difference may not be added (`letheon.federation.exchange`),
+the whole site's contribution is removed and the site admitted again. In the services the one or the
+other is the removal itself, and comes before the method's steps
+(`calibrator.services.exchange_records`); in the simulator both are steps, and without `readmits`
+the method gives up instead: an ablation. It is never scaled down, since part of a swap leaves
+influence.
+Like a removal it takes out the direct influence; what others learned from it meanwhile is indirect
+and stays.
 """
 
 from __future__ import annotations
@@ -26,15 +31,19 @@ import numpy as np
 
 from letheon.errors import BadData
 from letheon.federation.arithmetic import accumulate, subtract
+from letheon.federation.exchange import ALLOWED_DROP
 from letheon.federation.parameters import Vector
 from letheon.unlearning import script
 from letheon.unlearning.method import (
     TARGET,
     AskTarget,
     Case,
+    Finished,
+    LabStepDone,
     Offer,
     Outcome,
     PushPatch,
+    Readmit,
     State,
     Step,
 )
@@ -50,15 +59,12 @@ class PatientSwap:
         subtracts=False,
         suppresses=False,
         needs=frozenset({TARGET}),
-        services=False,
-        why_not_services=(
-            "the services take whole sites: recomputing past deltas without some records, as "
-            "patient_swap does, needs an agent that can; ask for removal of the whole site"
-        ),
+        exchanges=True,
     )
 
     target_timeout_seconds: float = 3600.0
-    allowed_drop: float = 0.10  # of accuracy, by the patch
+    allowed_drop: float = ALLOWED_DROP  # of accuracy, by the patch
+    readmits: bool = True  # false: an ablation, the simulator's alone
 
     def begin(self, case: Case) -> State:
         """State before the first step."""
@@ -67,13 +73,20 @@ class PatientSwap:
     def next_step(self, state: State) -> Step:
         """Ask the site for the difference, then add it."""
         now = script.read(state)
+        if not now.case.laboratory:
+            return Finished()  # the services exchange, or readmit, in place of the removal
         version, timeout = now.case.version_after, self.target_timeout_seconds
         ask = AskTarget("swap", {}, version, timeout, rule="swap")
         push = PushPatch("swap", now.upload, (1.0,), self.allowed_drop)
+        if now.gave_up and self.readmits:
+            return Readmit(now.gave_up)
         return script.next_step(now, (ask, push))
 
     def fold(self, state: State, outcome: Outcome) -> State:
-        """One step further."""
+        """One step further; a readmission is the last one."""
+        if isinstance(outcome, LabStepDone):
+            through = script.read(state).model_copy(update={"gave_up": "", "done": 2})
+            return through.model_dump(mode="json")
         return script.fold(state, outcome)
 
 

@@ -188,7 +188,7 @@ def _batches(
     import torch
 
     generator = torch.Generator().manual_seed(seed % 2**63)
-    images, labels = torch.from_numpy(records.images), torch.from_numpy(records.labels)
+    images, labels = torch.from_numpy(np.asarray(records.images)), torch.from_numpy(records.labels)
     size = min(settings.batch_size, len(records))
     for step in range(settings.steps):
         rows = torch.randperm(len(records), generator=generator)[:size]

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from letheon.federation.admission import LEVELS, STOP_USE
-from letheon.unlearning.certificate import FORMAT, commitment
+from letheon.proof.certificate import FORMAT, OLDER_FORMATS, commitment
 from letheon.unlearning.gate import FORGETTING, Judgement, Verdict
 from letheon.unlearning.method import Offer, PatchAdded, Recombine
 
+_SECTIONS_OF_THEIR_OWN = ("federation_origin", "ledger_rows", "recipients")
 VERIFIED = "influence removed and statistically verified"
 NOT_VERIFIED = "influence removed, not statistically verified"
 SUPPRESSED = "influence suppressed and statistically verified; the contribution was not subtracted"
@@ -35,6 +36,7 @@ class Filing:
     deadline: datetime
     level_admitted: str = "L1"  # the highest that the facts known at the request leave
     caveats: Sequence[str] = ()  # of the admission, a sentence each
+    records: str = ""  # the salted commitment, if the subject is some records of the site
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Change:
     head_norm_before: float
     removed_entries: int
     voided_entries: int
+    exchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,26 @@ def compose(
     promoted_at: datetime,
     signed_at: datetime,
 ) -> dict[str, Any]:
-    """The statement. `process` is the coordinator's evidence of the passing attempt."""
+    """The statement. `process` is the coordinator's evidence of the passing attempt.
+
+    An older coordinator tells neither its origin nor the rows of its ledger: what is signed then
+    is a statement of the older format.
+    """
+    origin, ledger = process.get("federation_origin"), process.get("ledger_rows")
+    recipients = process.get("recipients", [])
+    process = {key: value for key, value in process.items() if key not in _SECTIONS_OF_THEIR_OWN}
     return {
-        "format": FORMAT,
-        "federation": {"plan_digest": plan_digest},
+        "format": FORMAT if origin else OLDER_FORMATS[-1],
+        "federation": {"plan_digest": plan_digest, **({"origin": origin} if origin else {})},
+        **({"ledger": ledger} if ledger else {}),
+        **({"recipients": recipients, "supersedes": None} if origin else {}),
         "erasure": filing.erasure,
         "request_id": filing.request_id,
         "subject": {
             "site": filing.site,
             "salt": salt,
             "commitment": commitment(filing.site, salt),
+            **({"records": filing.records} if filing.records else {}),
         },
         "legal_basis": filing.legal_basis,
         "level": filing.level,
@@ -98,7 +111,10 @@ def compose(
         "model": asdict(change),
         "process": dict(process),
         "gate": _gate(findings),
-        "what_is_not_proven": not_proven(filing, findings, offer),
+        "what_is_not_proven": [
+            *not_proven(filing, findings, offer, exchanged=change.exchanged),
+            at_rest(process),
+        ],
         "signed_at": _stamp(signed_at),
     }
 
@@ -140,12 +156,14 @@ def level_granted(filing: Filing, judgement: Judgement) -> str:
 
 def claim(filing: Filing, judgement: Judgement, offer: Offer) -> str:
     """The sentence of what was achieved; no more than was admitted, whatever a test says."""
-    if not offer.subtracts:
+    if not (offer.subtracts or offer.exchanges):
         return SUPPRESSED
     return NOT_VERIFIED if level_granted(filing, judgement) == STOP_USE else VERIFIED
 
 
-def not_proven(filing: Filing, findings: Findings, offer: Offer) -> list[str]:
+def not_proven(
+    filing: Filing, findings: Findings, offer: Offer, *, exchanged: bool = False
+) -> list[str]:
     """What a reader must not conclude."""
     sentences = [
         "That the model equals one trained without the subject: it was not retrained, and no test "
@@ -153,10 +171,20 @@ def not_proven(filing: Filing, findings: Findings, offer: Offer) -> list[str]:
         "That nothing indirect is left: other sites' deltas were computed on models that had "
         "learned from the subject, and only the tests listed here measure what that left.",
         "That no single record can be told: the tests compare averages over all erased records.",
-        "That copies of earlier versions outside the coordinator are gone: the recipients that "
-        "took one away are listed in the process section.",
+        "That copies of earlier versions outside the coordinator are gone: whoever took one away "
+        "is listed, and an acknowledgement is the recipient's word.",
     ]
-    if not offer.subtracts:
+    if filing.records:
+        sentences.append(
+            "Whose the records are, and how many: only the site can open the reference, and that "
+            "it named the right ones, and uses them no longer, rests on its word."
+        )
+    if exchanged:
+        sentences.append(
+            "That the site recomputed its deltas rightly: their sum was checked for its size and "
+            "for what it does to accuracy, but what a site trains on cannot be seen from outside."
+        )
+    if not (offer.subtracts or offer.exchanges):
         sentences.append(
             "That the influence left the weights: the method suppresses it, and later training "
             "may bring it back."
@@ -178,6 +206,20 @@ def not_proven(filing: Filing, findings: Findings, offer: Offer) -> list[str]:
         if test.name in FORGETTING and test.verdict is Verdict.INCONCLUSIVE
     ]
     return sentences
+
+
+def at_rest(process: Mapping[str, Any]) -> str:
+    """What a reader must not conclude from the destruction of files."""
+    if process.get("encrypted_at_rest"):
+        return (
+            "That nobody copied the key store before the erasure: the files that held the subject "
+            "were encrypted, and backups of them opened nothing once their data keys and the "
+            "wrapping key were destroyed, but whoever kept a copy of the key store can open them."
+        )
+    return (
+        "That backups of the coordinator's files are gone: the files were not encrypted at rest, "
+        "so a backup from before the erasure still holds what they held."
+    )
 
 
 def _recombined(step: Mapping[str, Any]) -> bool:

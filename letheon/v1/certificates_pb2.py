@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dletheon/v1/certificates.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"l\n\x0b\x43\x65rtificate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x65rasure\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12-\n\tsigned_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x15GetCertificateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17ListCertificatesRequest\"I\n\x18ListCertificatesResponse\x12-\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x17.letheon.v1.Certificate2\xbb\x01\n\x0c\x43\x65rtificates\x12L\n\x0eGetCertificate\x12!.letheon.v1.GetCertificateRequest\x1a\x17.letheon.v1.Certificate\x12]\n\x10ListCertificates\x12#.letheon.v1.ListCertificatesRequest\x1a$.letheon.v1.ListCertificatesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dletheon/v1/certificates.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"l\n\x0b\x43\x65rtificate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x65rasure\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12-\n\tsigned_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x15GetCertificateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17ListCertificatesRequest\"I\n\x18ListCertificatesResponse\x12-\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x17.letheon.v1.Certificate\"+\n\x1bSupersedeCertificateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\x95\x02\n\x0c\x43\x65rtificates\x12L\n\x0eGetCertificate\x12!.letheon.v1.GetCertificateRequest\x1a\x17.letheon.v1.Certificate\x12]\n\x10ListCertificates\x12#.letheon.v1.ListCertificatesRequest\x1a$.letheon.v1.ListCertificatesResponse\x12X\n\x14SupersedeCertificate\x12\'.letheon.v1.SupersedeCertificateRequest\x1a\x17.letheon.v1.Certificateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCERTIFICATESREQUEST']._serialized_end=252
   _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=254
   _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=327
-  _globals['_CERTIFICATES']._serialized_start=330
-  _globals['_CERTIFICATES']._serialized_end=517
+  _globals['_SUPERSEDECERTIFICATEREQUEST']._serialized_start=329
+  _globals['_SUPERSEDECERTIFICATEREQUEST']._serialized_end=372
+  _globals['_CERTIFICATES']._serialized_start=375
+  _globals['_CERTIFICATES']._serialized_end=652
 # @@protoc_insertion_point(module_scope)

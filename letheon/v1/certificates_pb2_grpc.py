@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CertificatesStub:
-    """Read-only.
+    """Everything but SupersedeCertificate is read-only.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,15 @@ class CertificatesStub:
                 request_serializer=letheon_dot_v1_dot_certificates__pb2.ListCertificatesRequest.SerializeToString,
                 response_deserializer=letheon_dot_v1_dot_certificates__pb2.ListCertificatesResponse.FromString,
                 _registered_method=True)
+        self.SupersedeCertificate = channel.unary_unary(
+                '/letheon.v1.Certificates/SupersedeCertificate',
+                request_serializer=letheon_dot_v1_dot_certificates__pb2.SupersedeCertificateRequest.SerializeToString,
+                response_deserializer=letheon_dot_v1_dot_certificates__pb2.Certificate.FromString,
+                _registered_method=True)
 
 
 class CertificatesServicer:
-    """Read-only.
+    """Everything but SupersedeCertificate is read-only.
     """
 
     def GetCertificate(self, request, context):
@@ -68,6 +73,18 @@ class CertificatesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SupersedeCertificate(self, request, context):
+        """States who acknowledged so far that what they held is invalid, in a signed amendment that
+        supersedes the list of recipients; it is logged too. It happens by itself with the last answer.
+        If nothing changed, nothing is signed.
+
+        Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE, UNKNOWN_CERTIFICATE),
+        FAILED_PRECONDITION (REFUSED: the certificate is from before there was a log), UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CertificatesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +98,11 @@ def add_CertificatesServicer_to_server(servicer, server):
                     request_deserializer=letheon_dot_v1_dot_certificates__pb2.ListCertificatesRequest.FromString,
                     response_serializer=letheon_dot_v1_dot_certificates__pb2.ListCertificatesResponse.SerializeToString,
             ),
+            'SupersedeCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.SupersedeCertificate,
+                    request_deserializer=letheon_dot_v1_dot_certificates__pb2.SupersedeCertificateRequest.FromString,
+                    response_serializer=letheon_dot_v1_dot_certificates__pb2.Certificate.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'letheon.v1.Certificates', rpc_method_handlers)
@@ -90,7 +112,7 @@ def add_CertificatesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Certificates:
-    """Read-only.
+    """Everything but SupersedeCertificate is read-only.
     """
 
     @staticmethod
@@ -137,6 +159,33 @@ class Certificates:
             '/letheon.v1.Certificates/ListCertificates',
             letheon_dot_v1_dot_certificates__pb2.ListCertificatesRequest.SerializeToString,
             letheon_dot_v1_dot_certificates__pb2.ListCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SupersedeCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/letheon.v1.Certificates/SupersedeCertificate',
+            letheon_dot_v1_dot_certificates__pb2.SupersedeCertificateRequest.SerializeToString,
+            letheon_dot_v1_dot_certificates__pb2.Certificate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CertificatesStub:
-    """Read-only."""
+    """Everything but SupersedeCertificate is read-only."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,10 +42,18 @@ class CertificatesStub:
 
     Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
     """
+    SupersedeCertificate: _grpc.UnaryUnaryMultiCallable[_certificates_pb2.SupersedeCertificateRequest, _certificates_pb2.Certificate]
+    """States who acknowledged so far that what they held is invalid, in a signed amendment that
+    supersedes the list of recipients; it is logged too. It happens by itself with the last answer.
+    If nothing changed, nothing is signed.
+
+    Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE, UNKNOWN_CERTIFICATE),
+    FAILED_PRECONDITION (REFUSED: the certificate is from before there was a log), UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class CertificatesAsyncStub(CertificatesStub):
-    """Read-only."""
+    """Everything but SupersedeCertificate is read-only."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCertificate: _aio.UnaryUnaryMultiCallable[_certificates_pb2.GetCertificateRequest, _certificates_pb2.Certificate]  # type: ignore[assignment]
@@ -57,9 +65,17 @@ class CertificatesAsyncStub(CertificatesStub):
 
     Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
     """
+    SupersedeCertificate: _aio.UnaryUnaryMultiCallable[_certificates_pb2.SupersedeCertificateRequest, _certificates_pb2.Certificate]  # type: ignore[assignment]
+    """States who acknowledged so far that what they held is invalid, in a signed amendment that
+    supersedes the list of recipients; it is logged too. It happens by itself with the last answer.
+    If nothing changed, nothing is signed.
+
+    Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE, UNKNOWN_CERTIFICATE),
+    FAILED_PRECONDITION (REFUSED: the certificate is from before there was a log), UNAVAILABLE.
+    """
 
 class CertificatesServicer(metaclass=_abc_1.ABCMeta):
-    """Read-only."""
+    """Everything but SupersedeCertificate is read-only."""
 
     @_abc_1.abstractmethod
     def GetCertificate(
@@ -80,6 +96,20 @@ class CertificatesServicer(metaclass=_abc_1.ABCMeta):
         """Newest first.
 
         Errors: UNAVAILABLE while the store cannot be read (caller retries with back-off).
+        """
+
+    @_abc_1.abstractmethod
+    def SupersedeCertificate(
+        self,
+        request: _certificates_pb2.SupersedeCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificates_pb2.Certificate, _abc.Awaitable[_certificates_pb2.Certificate]]:
+        """States who acknowledged so far that what they held is invalid, in a signed amendment that
+        supersedes the list of recipients; it is logged too. It happens by itself with the last answer.
+        If nothing changed, nothing is signed.
+
+        Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_ERASURE, UNKNOWN_CERTIFICATE),
+        FAILED_PRECONDITION (REFUSED: the certificate is from before there was a log), UNAVAILABLE.
         """
 
 def add_CertificatesServicer_to_server(servicer: CertificatesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

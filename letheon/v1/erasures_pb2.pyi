@@ -80,6 +80,10 @@ class Erasure(_message.Message):
         """the fence stays"""
         CANCELLED: Erasure._State.ValueType  # 8
         """the fence is lifted"""
+        AWAITING_APPROVAL: Erasure._State.ValueType  # 9
+        """Asked for by somebody other than the site, and of so large a share of the model that a second
+        operator must consent: nothing is fenced yet.
+        """
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: Erasure.State.ValueType  # 0
@@ -98,6 +102,10 @@ class Erasure(_message.Message):
     """the fence stays"""
     CANCELLED: Erasure.State.ValueType  # 8
     """the fence is lifted"""
+    AWAITING_APPROVAL: Erasure.State.ValueType  # 9
+    """Asked for by somebody other than the site, and of so large a share of the model that a second
+    operator must consent: nothing is fenced yet.
+    """
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
@@ -122,6 +130,11 @@ class Erasure(_message.Message):
     LEVEL_ADMITTED_FIELD_NUMBER: _builtins.int
     CAVEATS_FIELD_NUMBER: _builtins.int
     UNCERTIFIABLE_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    EXCLUSION_COUNTER_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """erasures/{erasure}"""
     request_id: _builtins.str
@@ -146,6 +159,16 @@ class Erasure(_message.Message):
     """
     uncertifiable: _builtins.str
     """Why no certificate can be given, a sentence, or empty. Such an erasure is removed, then FAILED."""
+    records: _builtins.str
+    """the opaque reference, if the subject is some records of the site"""
+    exclusion_counter: _builtins.int
+    """of the site, since this request"""
+    requested_by: _builtins.str
+    """who proved to be the one asking: site/north, operator/ada; or local"""
+    approved_by: _builtins.str
+    """the operator who consented, if one had to"""
+    share: _builtins.float
+    """of the merged weight, when a consent was asked for; else 0"""
     @_builtins.property
     def requested_at(self) -> _timestamp_pb2.Timestamp:
         """the call was received"""
@@ -194,10 +217,15 @@ class Erasure(_message.Message):
         level_admitted: Global___AssuranceLevel.ValueType = ...,
         caveats: _abc.Iterable[_builtins.str] | None = ...,
         uncertifiable: _builtins.str = ...,
+        records: _builtins.str = ...,
+        exclusion_counter: _builtins.int = ...,
+        requested_by: _builtins.str = ...,
+        approved_by: _builtins.str = ...,
+        share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["concluded_at", b"concluded_at", "deadline", b"deadline", "fenced_at", b"fenced_at", "promoted_at", b"promoted_at", "removal", b"removal", "removed_at", b"removed_at", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "calibrate", b"calibrate", "caveats", b"caveats", "certificate", b"certificate", "concluded_at", b"concluded_at", "deadline", b"deadline", "failure", b"failure", "fenced_at", b"fenced_at", "holder", b"holder", "legal_basis", b"legal_basis", "level", b"level", "level_admitted", b"level_admitted", "method", b"method", "name", b"name", "promoted_at", b"promoted_at", "removal", b"removal", "removed_at", b"removed_at", "request_id", b"request_id", "requested_at", b"requested_at", "requester", b"requester", "site", b"site", "state", b"state", "uncertifiable", b"uncertifiable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "attempts", b"attempts", "calibrate", b"calibrate", "caveats", b"caveats", "certificate", b"certificate", "concluded_at", b"concluded_at", "deadline", b"deadline", "exclusion_counter", b"exclusion_counter", "failure", b"failure", "fenced_at", b"fenced_at", "holder", b"holder", "legal_basis", b"legal_basis", "level", b"level", "level_admitted", b"level_admitted", "method", b"method", "name", b"name", "promoted_at", b"promoted_at", "records", b"records", "removal", b"removal", "removed_at", b"removed_at", "request_id", b"request_id", "requested_at", b"requested_at", "requested_by", b"requested_by", "requester", b"requester", "share", b"share", "site", b"site", "state", b"state", "uncertifiable", b"uncertifiable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,6 +243,7 @@ class RequestErasureRequest(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     CALIBRATE_FIELD_NUMBER: _builtins.int
     REQUESTER_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """made by the caller"""
     site: _builtins.str
@@ -223,10 +252,15 @@ class RequestErasureRequest(_message.Message):
     """required"""
     level: Global___AssuranceLevel.ValueType
     method: _builtins.str
-    """default removal"""
+    """default removal; of records patient_swap"""
     calibrate: _builtins.bool
     """invariance calibration after the method"""
     requester: _builtins.str
+    records: _builtins.str
+    """Some records of a site that stays, by a reference that only the site can resolve: 16 to 128
+    letters, digits, dots, dashes or underscores. Empty: the whole site. The method is then
+    patient_swap by default.
+    """
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """from now; default 30 days"""
@@ -242,10 +276,11 @@ class RequestErasureRequest(_message.Message):
         method: _builtins.str = ...,
         calibrate: _builtins.bool = ...,
         requester: _builtins.str = ...,
+        records: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibrate", b"calibrate", "deadline", b"deadline", "legal_basis", b"legal_basis", "level", b"level", "method", b"method", "request_id", b"request_id", "requester", b"requester", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibrate", b"calibrate", "deadline", b"deadline", "legal_basis", b"legal_basis", "level", b"level", "method", b"method", "records", b"records", "request_id", b"request_id", "requester", b"requester", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -327,6 +362,25 @@ class CancelErasureRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelErasureRequest: _TypeAlias = CancelErasureRequest  # noqa: Y015
+
+@_typing.final
+class ApproveErasureRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveErasureRequest: _TypeAlias = ApproveErasureRequest  # noqa: Y015
 
 @_typing.final
 class ClaimErasureRequest(_message.Message):
@@ -491,6 +545,7 @@ class Removal(_message.Message):
     REMOVED_ENTRIES_FIELD_NUMBER: _builtins.int
     VOIDED_ENTRIES_FIELD_NUMBER: _builtins.int
     SUBTRACTED_FIELD_NUMBER: _builtins.int
+    EXCHANGED_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """the new one"""
     version_before: _builtins.int
@@ -506,7 +561,9 @@ class Removal(_message.Message):
     voided_entries: _builtins.int
     """buffered deltas of the subject, never merged"""
     subtracted: _builtins.bool
-    """false for methods that only suppress"""
+    """false for methods that only suppress, and for an exchange"""
+    exchanged: _builtins.bool
+    """deltas with the records gave way to deltas without them"""
     def __init__(
         self,
         *,
@@ -520,10 +577,11 @@ class Removal(_message.Message):
         removed_entries: _builtins.int = ...,
         voided_entries: _builtins.int = ...,
         subtracted: _builtins.bool = ...,
+        exchanged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution_norm", b"contribution_norm", "epoch", b"epoch", "head_norm_before", b"head_norm_before", "removed_entries", b"removed_entries", "sha256_after", b"sha256_after", "sha256_before", b"sha256_before", "subtracted", b"subtracted", "version_after", b"version_after", "version_before", b"version_before", "voided_entries", b"voided_entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution_norm", b"contribution_norm", "epoch", b"epoch", "exchanged", b"exchanged", "head_norm_before", b"head_norm_before", "removed_entries", b"removed_entries", "sha256_after", b"sha256_after", "sha256_before", b"sha256_before", "subtracted", b"subtracted", "version_after", b"version_after", "version_before", b"version_before", "voided_entries", b"voided_entries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -653,6 +711,7 @@ class Answer(_message.Message):
     AUDIT_FIELD_NUMBER: _builtins.int
     ERASE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     site: _builtins.str
     @_builtins.property
@@ -663,6 +722,8 @@ class Answer(_message.Message):
     def erase(self) -> _training_pb2.EraseAnswer: ...
     @_builtins.property
     def failure(self) -> _training_pb2.TaskFailure: ...
+    @_builtins.property
+    def exclude(self) -> _training_pb2.ExcludeAnswer: ...
     def __init__(
         self,
         *,
@@ -672,12 +733,13 @@ class Answer(_message.Message):
         audit: _training_pb2.AuditAnswer | None = ...,
         erase: _training_pb2.EraseAnswer | None = ...,
         failure: _training_pb2.TaskFailure | None = ...,
+        exclude: _training_pb2.ExcludeAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "exclude", b"exclude", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "failure", b"failure", "outcome", b"outcome", "site", b"site", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "exclude", b"exclude", "failure", b"failure", "outcome", b"outcome", "site", b"site", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["evaluate", "audit", "erase", "failure"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["evaluate", "audit", "erase", "failure", "exclude"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 

@@ -56,6 +56,11 @@ class ErasuresStub:
                 request_serializer=letheon_dot_v1_dot_erasures__pb2.CancelErasureRequest.SerializeToString,
                 response_deserializer=letheon_dot_v1_dot_erasures__pb2.Erasure.FromString,
                 _registered_method=True)
+        self.ApproveErasure = channel.unary_unary(
+                '/letheon.v1.Erasures/ApproveErasure',
+                request_serializer=letheon_dot_v1_dot_erasures__pb2.ApproveErasureRequest.SerializeToString,
+                response_deserializer=letheon_dot_v1_dot_erasures__pb2.Erasure.FromString,
+                _registered_method=True)
 
 
 class ErasuresServicer:
@@ -64,7 +69,10 @@ class ErasuresServicer:
 
     def RequestErasure(self, request, context):
         """Files an unlearning request. When it returns, the subject is fenced: nothing of it enters any
-        later version. Idempotent by request_id: repeating it returns the same erasure.
+        later version. Idempotent by request_id: repeating it returns the same erasure. With `records`
+        the subject is some records of a site that stays: its uploads begun before are refused, and
+        it gets no train task before its agent has confirmed that it uses them no longer. A request
+        that needs the consent of an operator returns as AWAITING_APPROVAL and fences nothing yet.
 
         Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
         ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
@@ -102,6 +110,17 @@ class ErasuresServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApproveErasure(self, request, context):
+        """The consent of a second operator to a request that waits for one (AWAITING_APPROVAL): its
+        subject is fenced when this returns. Idempotent for the operator who approved.
+
+        Errors: NOT_FOUND, FAILED_PRECONDITION (ERASURE_NOT_AWAITING names the state), PERMISSION_DENIED
+        (NOT_PERMITTED: whoever asked cannot approve); what RequestErasure refuses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ErasuresServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -123,6 +142,11 @@ def add_ErasuresServicer_to_server(servicer, server):
             'CancelErasure': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelErasure,
                     request_deserializer=letheon_dot_v1_dot_erasures__pb2.CancelErasureRequest.FromString,
+                    response_serializer=letheon_dot_v1_dot_erasures__pb2.Erasure.SerializeToString,
+            ),
+            'ApproveErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveErasure,
+                    request_deserializer=letheon_dot_v1_dot_erasures__pb2.ApproveErasureRequest.FromString,
                     response_serializer=letheon_dot_v1_dot_erasures__pb2.Erasure.SerializeToString,
             ),
     }
@@ -245,6 +269,33 @@ class Erasures:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def ApproveErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/letheon.v1.Erasures/ApproveErasure',
+            letheon_dot_v1_dot_erasures__pb2.ApproveErasureRequest.SerializeToString,
+            letheon_dot_v1_dot_erasures__pb2.Erasure.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class ErasureJobsStub:
     """For the calibrator. Every call but ClaimErasure carries the fencing token of the claim and is
@@ -350,7 +401,9 @@ class ErasureJobsServicer:
 
     def RemoveContribution(self, request, context):
         """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
-        subtract the contribution (unless the method declares it does not), snapshot.
+        subtract the contribution (unless the method declares it does not), snapshot. Of records: the
+        exchange if its patch was added; else the readmission, which subtracts the whole contribution
+        of their site and leaves the site active.
 
         Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy
         is not linear; ERASURE_CONCLUDED), DATA_LOSS (PAYLOAD_CORRUPT: a payload of the subject cannot

@@ -36,7 +36,10 @@ class ErasuresStub:
     def __new__(cls, channel: _aio.Channel) -> ErasuresAsyncStub: ...
     RequestErasure: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.RequestErasureRequest, _erasures_pb2.Erasure]
     """Files an unlearning request. When it returns, the subject is fenced: nothing of it enters any
-    later version. Idempotent by request_id: repeating it returns the same erasure.
+    later version. Idempotent by request_id: repeating it returns the same erasure. With `records`
+    the subject is some records of a site that stays: its uploads begun before are refused, and
+    it gets no train task before its agent has confirmed that it uses them no longer. A request
+    that needs the consent of an operator returns as AWAITING_APPROVAL and fences nothing yet.
 
     Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
     ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
@@ -58,6 +61,13 @@ class ErasuresStub:
 
     Errors: NOT_FOUND, FAILED_PRECONDITION (ERASURE_NOT_CANCELLABLE names the state).
     """
+    ApproveErasure: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.ApproveErasureRequest, _erasures_pb2.Erasure]
+    """The consent of a second operator to a request that waits for one (AWAITING_APPROVAL): its
+    subject is fenced when this returns. Idempotent for the operator who approved.
+
+    Errors: NOT_FOUND, FAILED_PRECONDITION (ERASURE_NOT_AWAITING names the state), PERMISSION_DENIED
+    (NOT_PERMITTED: whoever asked cannot approve); what RequestErasure refuses.
+    """
 
 @_typing.type_check_only
 class ErasuresAsyncStub(ErasuresStub):
@@ -66,7 +76,10 @@ class ErasuresAsyncStub(ErasuresStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RequestErasure: _aio.UnaryUnaryMultiCallable[_erasures_pb2.RequestErasureRequest, _erasures_pb2.Erasure]  # type: ignore[assignment]
     """Files an unlearning request. When it returns, the subject is fenced: nothing of it enters any
-    later version. Idempotent by request_id: repeating it returns the same erasure.
+    later version. Idempotent by request_id: repeating it returns the same erasure. With `records`
+    the subject is some records of a site that stays: its uploads begun before are refused, and
+    it gets no train task before its agent has confirmed that it uses them no longer. A request
+    that needs the consent of an operator returns as AWAITING_APPROVAL and fences nothing yet.
 
     Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
     ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
@@ -88,6 +101,13 @@ class ErasuresAsyncStub(ErasuresStub):
 
     Errors: NOT_FOUND, FAILED_PRECONDITION (ERASURE_NOT_CANCELLABLE names the state).
     """
+    ApproveErasure: _aio.UnaryUnaryMultiCallable[_erasures_pb2.ApproveErasureRequest, _erasures_pb2.Erasure]  # type: ignore[assignment]
+    """The consent of a second operator to a request that waits for one (AWAITING_APPROVAL): its
+    subject is fenced when this returns. Idempotent for the operator who approved.
+
+    Errors: NOT_FOUND, FAILED_PRECONDITION (ERASURE_NOT_AWAITING names the state), PERMISSION_DENIED
+    (NOT_PERMITTED: whoever asked cannot approve); what RequestErasure refuses.
+    """
 
 class ErasuresServicer(metaclass=_abc_1.ABCMeta):
     """For those who ask."""
@@ -99,7 +119,10 @@ class ErasuresServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_erasures_pb2.Erasure, _abc.Awaitable[_erasures_pb2.Erasure]]:
         """Files an unlearning request. When it returns, the subject is fenced: nothing of it enters any
-        later version. Idempotent by request_id: repeating it returns the same erasure.
+        later version. Idempotent by request_id: repeating it returns the same erasure. With `records`
+        the subject is some records of a site that stays: its uploads begun before are refused, and
+        it gets no train task before its agent has confirmed that it uses them no longer. A request
+        that needs the consent of an operator returns as AWAITING_APPROVAL and fences nothing yet.
 
         Errors: INVALID_ARGUMENT (MALFORMED_REQUEST names the field), NOT_FOUND (UNKNOWN_SITE),
         ALREADY_EXISTS (ERASURE_ALREADY_REQUESTED names the one that exists; REQUEST_ALTERED:
@@ -140,6 +163,19 @@ class ErasuresServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND, FAILED_PRECONDITION (ERASURE_NOT_CANCELLABLE names the state).
         """
 
+    @_abc_1.abstractmethod
+    def ApproveErasure(
+        self,
+        request: _erasures_pb2.ApproveErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_erasures_pb2.Erasure, _abc.Awaitable[_erasures_pb2.Erasure]]:
+        """The consent of a second operator to a request that waits for one (AWAITING_APPROVAL): its
+        subject is fenced when this returns. Idempotent for the operator who approved.
+
+        Errors: NOT_FOUND, FAILED_PRECONDITION (ERASURE_NOT_AWAITING names the state), PERMISSION_DENIED
+        (NOT_PERMITTED: whoever asked cannot approve); what RequestErasure refuses.
+        """
+
 def add_ErasuresServicer_to_server(servicer: ErasuresServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class ErasureJobsStub:
@@ -174,7 +210,9 @@ class ErasureJobsStub:
     """
     RemoveContribution: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.RemoveContributionRequest, _erasures_pb2.Removal]
     """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
-    subtract the contribution (unless the method declares it does not), snapshot.
+    subtract the contribution (unless the method declares it does not), snapshot. Of records: the
+    exchange if its patch was added; else the readmission, which subtracts the whole contribution
+    of their site and leaves the site active.
 
     Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy
     is not linear; ERASURE_CONCLUDED), DATA_LOSS (PAYLOAD_CORRUPT: a payload of the subject cannot
@@ -256,7 +294,9 @@ class ErasureJobsAsyncStub(ErasureJobsStub):
     """
     RemoveContribution: _aio.UnaryUnaryMultiCallable[_erasures_pb2.RemoveContributionRequest, _erasures_pb2.Removal]  # type: ignore[assignment]
     """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
-    subtract the contribution (unless the method declares it does not), snapshot.
+    subtract the contribution (unless the method declares it does not), snapshot. Of records: the
+    exchange if its patch was added; else the readmission, which subtracts the whole contribution
+    of their site and leaves the site active.
 
     Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy
     is not linear; ERASURE_CONCLUDED), DATA_LOSS (PAYLOAD_CORRUPT: a payload of the subject cannot
@@ -359,7 +399,9 @@ class ErasureJobsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_erasures_pb2.Removal, _abc.Awaitable[_erasures_pb2.Removal]]:
         """The removal, atomically: void the subject's buffered deltas, flush the rest, epoch += 1,
-        subtract the contribution (unless the method declares it does not), snapshot.
+        subtract the contribution (unless the method declares it does not), snapshot. Of records: the
+        exchange if its patch was added; else the readmission, which subtracts the whole contribution
+        of their site and leaves the site active.
 
         Errors: ABORTED (CLAIM_LOST), FAILED_PRECONDITION (CONTRIBUTION_NOT_SUBTRACTABLE: the strategy
         is not linear; ERASURE_CONCLUDED), DATA_LOSS (PAYLOAD_CORRUPT: a payload of the subject cannot

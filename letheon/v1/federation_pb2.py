@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bletheon/v1/federation.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetFederationRequest\"\xa9\x05\n\x10\x46\x65\x64\x65rationStatus\x12\x13\n\x0bplan_digest\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x14\n\x0chead_version\x18\x03 \x01(\x03\x12\x1c\n\x0fserving_version\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x17serving_carries_subject\x18\x05 \x01(\x08\x12\x0f\n\x07\x65ntries\x18\x06 \x01(\x03\x12\x13\n\x0bledger_hash\x18\x07 \x01(\t\x12\x18\n\x10model_size_bytes\x18\x08 \x01(\x03\x12:\n\x07updates\x18\t \x03(\x0b\x32).letheon.v1.FederationStatus.UpdatesEntry\x12\x15\n\ropen_erasures\x18\n \x01(\x03\x12+\n\x07read_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndisk_bytes\x18\x0c \x01(\x03\x12M\n\x12\x64isk_bytes_by_area\x18\r \x03(\x0b\x32\x31.letheon.v1.FederationStatus.DiskBytesByAreaEntry\x12\x15\n\rpayloads_kept\x18\x0e \x01(\x03\x12 \n\x18oldest_rebuildable_entry\x18\x0f \x01(\x03\x12\"\n\x1aoldest_rebuildable_version\x18\x10 \x01(\x03\x12 \n\x18\x65ntries_since_checkpoint\x18\x11 \x01(\x03\x1a.\n\x0cUpdatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x36\n\x14\x44iskBytesByAreaEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x12\n\x10_serving_version\"\x10\n\x0eGetPlanRequest\".\n\x04Plan\x12\x16\n\x0e\x63\x61nonical_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t2\x96\x01\n\nFederation\x12O\n\rGetFederation\x12 .letheon.v1.GetFederationRequest\x1a\x1c.letheon.v1.FederationStatus\x12\x37\n\x07GetPlan\x12\x1a.letheon.v1.GetPlanRequest\x1a\x10.letheon.v1.Planb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bletheon/v1/federation.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetFederationRequest\"\xba\x05\n\x10\x46\x65\x64\x65rationStatus\x12\x13\n\x0bplan_digest\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x14\n\x0chead_version\x18\x03 \x01(\x03\x12\x1c\n\x0fserving_version\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x17serving_carries_subject\x18\x05 \x01(\x08\x12\x0f\n\x07\x65ntries\x18\x06 \x01(\x03\x12\x13\n\x0bledger_hash\x18\x07 \x01(\t\x12\x18\n\x10model_size_bytes\x18\x08 \x01(\x03\x12:\n\x07updates\x18\t \x03(\x0b\x32).letheon.v1.FederationStatus.UpdatesEntry\x12\x15\n\ropen_erasures\x18\n \x01(\x03\x12+\n\x07read_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndisk_bytes\x18\x0c \x01(\x03\x12M\n\x12\x64isk_bytes_by_area\x18\r \x03(\x0b\x32\x31.letheon.v1.FederationStatus.DiskBytesByAreaEntry\x12\x15\n\rpayloads_kept\x18\x0e \x01(\x03\x12 \n\x18oldest_rebuildable_entry\x18\x0f \x01(\x03\x12\"\n\x1aoldest_rebuildable_version\x18\x10 \x01(\x03\x12 \n\x18\x65ntries_since_checkpoint\x18\x11 \x01(\x03\x12\x0f\n\x07release\x18\x12 \x01(\t\x1a.\n\x0cUpdatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x36\n\x14\x44iskBytesByAreaEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x12\n\x10_serving_version\"\x10\n\x0eGetPlanRequest\".\n\x04Plan\x12\x16\n\x0e\x63\x61nonical_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t2\x96\x01\n\nFederation\x12O\n\rGetFederation\x12 .letheon.v1.GetFederationRequest\x1a\x1c.letheon.v1.FederationStatus\x12\x37\n\x07GetPlan\x12\x1a.letheon.v1.GetPlanRequest\x1a\x10.letheon.v1.Planb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,15 +39,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETFEDERATIONREQUEST']._serialized_start=76
   _globals['_GETFEDERATIONREQUEST']._serialized_end=98
   _globals['_FEDERATIONSTATUS']._serialized_start=101
-  _globals['_FEDERATIONSTATUS']._serialized_end=782
-  _globals['_FEDERATIONSTATUS_UPDATESENTRY']._serialized_start=660
-  _globals['_FEDERATIONSTATUS_UPDATESENTRY']._serialized_end=706
-  _globals['_FEDERATIONSTATUS_DISKBYTESBYAREAENTRY']._serialized_start=708
-  _globals['_FEDERATIONSTATUS_DISKBYTESBYAREAENTRY']._serialized_end=762
-  _globals['_GETPLANREQUEST']._serialized_start=784
-  _globals['_GETPLANREQUEST']._serialized_end=800
-  _globals['_PLAN']._serialized_start=802
-  _globals['_PLAN']._serialized_end=848
-  _globals['_FEDERATION']._serialized_start=851
-  _globals['_FEDERATION']._serialized_end=1001
+  _globals['_FEDERATIONSTATUS']._serialized_end=799
+  _globals['_FEDERATIONSTATUS_UPDATESENTRY']._serialized_start=677
+  _globals['_FEDERATIONSTATUS_UPDATESENTRY']._serialized_end=723
+  _globals['_FEDERATIONSTATUS_DISKBYTESBYAREAENTRY']._serialized_start=725
+  _globals['_FEDERATIONSTATUS_DISKBYTESBYAREAENTRY']._serialized_end=779
+  _globals['_GETPLANREQUEST']._serialized_start=801
+  _globals['_GETPLANREQUEST']._serialized_end=817
+  _globals['_PLAN']._serialized_start=819
+  _globals['_PLAN']._serialized_end=865
+  _globals['_FEDERATION']._serialized_start=868
+  _globals['_FEDERATION']._serialized_end=1018
 # @@protoc_insertion_point(module_scope)

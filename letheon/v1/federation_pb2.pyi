@@ -95,6 +95,7 @@ class FederationStatus(_message.Message):
     OLDEST_REBUILDABLE_ENTRY_FIELD_NUMBER: _builtins.int
     OLDEST_REBUILDABLE_VERSION_FIELD_NUMBER: _builtins.int
     ENTRIES_SINCE_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     plan_digest: _builtins.str
     """sha256, hex"""
     epoch: _builtins.int
@@ -122,6 +123,8 @@ class FederationStatus(_message.Message):
     """of that entry"""
     entries_since_checkpoint: _builtins.int
     """what a restart would replay"""
+    release: _builtins.str
+    """of Letheon that the coordinator runs"""
     @_builtins.property
     def updates(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """accepted, buffered, superseded, rejected, voided: since the federation began"""
@@ -152,10 +155,11 @@ class FederationStatus(_message.Message):
         oldest_rebuildable_entry: _builtins.int = ...,
         oldest_rebuildable_version: _builtins.int = ...,
         entries_since_checkpoint: _builtins.int = ...,
+        release: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_serving_version", b"_serving_version", "read_at", b"read_at", "serving_version", b"serving_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_serving_version", b"_serving_version", "disk_bytes", b"disk_bytes", "disk_bytes_by_area", b"disk_bytes_by_area", "entries", b"entries", "entries_since_checkpoint", b"entries_since_checkpoint", "epoch", b"epoch", "head_version", b"head_version", "ledger_hash", b"ledger_hash", "model_size_bytes", b"model_size_bytes", "oldest_rebuildable_entry", b"oldest_rebuildable_entry", "oldest_rebuildable_version", b"oldest_rebuildable_version", "open_erasures", b"open_erasures", "payloads_kept", b"payloads_kept", "plan_digest", b"plan_digest", "read_at", b"read_at", "serving_carries_subject", b"serving_carries_subject", "serving_version", b"serving_version", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_serving_version", b"_serving_version", "disk_bytes", b"disk_bytes", "disk_bytes_by_area", b"disk_bytes_by_area", "entries", b"entries", "entries_since_checkpoint", b"entries_since_checkpoint", "epoch", b"epoch", "head_version", b"head_version", "ledger_hash", b"ledger_hash", "model_size_bytes", b"model_size_bytes", "oldest_rebuildable_entry", b"oldest_rebuildable_entry", "oldest_rebuildable_version", b"oldest_rebuildable_version", "open_erasures", b"open_erasures", "payloads_kept", b"payloads_kept", "plan_digest", b"plan_digest", "read_at", b"read_at", "release", b"release", "serving_carries_subject", b"serving_carries_subject", "serving_version", b"serving_version", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__serving_version: _TypeAlias = _typing.Literal["serving_version"]  # noqa: Y015
     _WhichOneofArgType__serving_version: _TypeAlias = _typing.Literal["_serving_version", b"_serving_version"]  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17letheon/v1/ledger.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13VerifyLedgerRequest\"|\n\x14VerifyLedgerResponse\x12.\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.letheon.v1.VerifyProgressH\x00\x12,\n\x07verdict\x18\x02 \x01(\x0b\x32\x19.letheon.v1.LedgerVerdictH\x00\x42\x06\n\x04part\"-\n\x0eVerifyProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\"\xc7\x01\n\rLedgerVerdict\x12\r\n\x05holds\x18\x01 \x01(\x08\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\x15\n\rreplayed_from\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x17\n\x0fsha256_replayed\x18\x05 \x01(\t\x12\x13\n\x0bsha256_head\x18\x06 \x01(\t\x12\x1c\n\x0f\x66irst_bad_entry\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x08 \x01(\tB\x12\n\x10_first_bad_entry\"\xa0\x01\n\x05\x45ntry\x12\r\n\x05\x65ntry\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x0c\n\x04site\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61nonical_json\x18\x06 \x01(\t\x12\x0c\n\x04hash\x18\x07 \x01(\t\x12&\n\x02\x61t\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x12ListEntriesRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"9\n\x13ListEntriesResponse\x12\"\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x11.letheon.v1.Entry2\xad\x01\n\x06Ledger\x12S\n\x0cVerifyLedger\x12\x1f.letheon.v1.VerifyLedgerRequest\x1a .letheon.v1.VerifyLedgerResponse0\x01\x12N\n\x0bListEntries\x12\x1e.letheon.v1.ListEntriesRequest\x1a\x1f.letheon.v1.ListEntriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17letheon/v1/ledger.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13VerifyLedgerRequest\"|\n\x14VerifyLedgerResponse\x12.\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.letheon.v1.VerifyProgressH\x00\x12,\n\x07verdict\x18\x02 \x01(\x0b\x32\x19.letheon.v1.LedgerVerdictH\x00\x42\x06\n\x04part\"-\n\x0eVerifyProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\"\xf7\x01\n\rLedgerVerdict\x12\r\n\x05holds\x18\x01 \x01(\x08\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\x15\n\rreplayed_from\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x17\n\x0fsha256_replayed\x18\x05 \x01(\t\x12\x13\n\x0bsha256_head\x18\x06 \x01(\t\x12\x1c\n\x0f\x66irst_bad_entry\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x15\n\rsigned_deltas\x18\t \x01(\x03\x12\x17\n\x0funsigned_deltas\x18\n \x01(\x03\x42\x12\n\x10_first_bad_entry\"\xca\x01\n\x05\x45ntry\x12\r\n\x05\x65ntry\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x0c\n\x04site\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61nonical_json\x18\x06 \x01(\t\x12\x0c\n\x04hash\x18\x07 \x01(\t\x12&\n\x02\x61t\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsignature_key\x18\t \x01(\t\x12\x11\n\tsignature\x18\n \x01(\x0c\"6\n\x12ListEntriesRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"9\n\x13ListEntriesResponse\x12\"\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x11.letheon.v1.Entry2\xad\x01\n\x06Ledger\x12S\n\x0cVerifyLedger\x12\x1f.letheon.v1.VerifyLedgerRequest\x1a .letheon.v1.VerifyLedgerResponse0\x01\x12N\n\x0bListEntries\x12\x1e.letheon.v1.ListEntriesRequest\x1a\x1f.letheon.v1.ListEntriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYPROGRESS']._serialized_start=221
   _globals['_VERIFYPROGRESS']._serialized_end=266
   _globals['_LEDGERVERDICT']._serialized_start=269
-  _globals['_LEDGERVERDICT']._serialized_end=468
-  _globals['_ENTRY']._serialized_start=471
-  _globals['_ENTRY']._serialized_end=631
-  _globals['_LISTENTRIESREQUEST']._serialized_start=633
-  _globals['_LISTENTRIESREQUEST']._serialized_end=687
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=689
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=746
-  _globals['_LEDGER']._serialized_start=749
-  _globals['_LEDGER']._serialized_end=922
+  _globals['_LEDGERVERDICT']._serialized_end=516
+  _globals['_ENTRY']._serialized_start=519
+  _globals['_ENTRY']._serialized_end=721
+  _globals['_LISTENTRIESREQUEST']._serialized_start=723
+  _globals['_LISTENTRIESREQUEST']._serialized_end=777
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=779
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=836
+  _globals['_LEDGER']._serialized_start=839
+  _globals['_LEDGER']._serialized_end=1012
 # @@protoc_insertion_point(module_scope)

@@ -94,6 +94,8 @@ class LedgerVerdict(_message.Message):
     SHA256_HEAD_FIELD_NUMBER: _builtins.int
     FIRST_BAD_ENTRY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SIGNED_DELTAS_FIELD_NUMBER: _builtins.int
+    UNSIGNED_DELTAS_FIELD_NUMBER: _builtins.int
     holds: _builtins.bool
     entries: _builtins.int
     replayed_from: _builtins.int
@@ -105,6 +107,10 @@ class LedgerVerdict(_message.Message):
     first_bad_entry: _builtins.int
     reason: _builtins.str
     """what does not hold, or empty"""
+    signed_deltas: _builtins.int
+    """whose site's signature was checked"""
+    unsigned_deltas: _builtins.int
+    """of sites that had no key then"""
     def __init__(
         self,
         *,
@@ -116,10 +122,12 @@ class LedgerVerdict(_message.Message):
         sha256_head: _builtins.str = ...,
         first_bad_entry: _builtins.int | None = ...,
         reason: _builtins.str = ...,
+        signed_deltas: _builtins.int = ...,
+        unsigned_deltas: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_bad_entry", b"_first_bad_entry", "first_bad_entry", b"first_bad_entry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_bad_entry", b"_first_bad_entry", "entries", b"entries", "first_bad_entry", b"first_bad_entry", "holds", b"holds", "reason", b"reason", "replayed_from", b"replayed_from", "sha256_head", b"sha256_head", "sha256_replayed", b"sha256_replayed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_bad_entry", b"_first_bad_entry", "entries", b"entries", "first_bad_entry", b"first_bad_entry", "holds", b"holds", "reason", b"reason", "replayed_from", b"replayed_from", "sha256_head", b"sha256_head", "sha256_replayed", b"sha256_replayed", "signed_deltas", b"signed_deltas", "unsigned_deltas", b"unsigned_deltas", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_bad_entry: _TypeAlias = _typing.Literal["first_bad_entry"]  # noqa: Y015
     _WhichOneofArgType__first_bad_entry: _TypeAlias = _typing.Literal["_first_bad_entry", b"_first_bad_entry"]  # noqa: Y015
@@ -139,6 +147,8 @@ class Entry(_message.Message):
     CANONICAL_JSON_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     entry: _builtins.int
     kind: _builtins.str
     """initial, delta, buffered, flush, void, removal, patch, calibration, promotion, anchor"""
@@ -150,6 +160,12 @@ class Entry(_message.Message):
     canonical_json: _builtins.str
     """the bytes that are hashed"""
     hash: _builtins.str
+    signature_key: _builtins.str
+    """Of the site, of what it sent, if it signed (docs/security/transparency.md).
+    key id: 16 hex digits
+    """
+    signature: _builtins.bytes
+    """Ed25519, 64 bytes"""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -163,10 +179,12 @@ class Entry(_message.Message):
         canonical_json: _builtins.str = ...,
         hash: _builtins.str = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
+        signature_key: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "canonical_json", b"canonical_json", "entry", b"entry", "epoch", b"epoch", "hash", b"hash", "kind", b"kind", "site", b"site", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "canonical_json", b"canonical_json", "entry", b"entry", "epoch", b"epoch", "hash", b"hash", "kind", b"kind", "signature", b"signature", "signature_key", b"signature_key", "site", b"site", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17letheon/v1/models.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.letheon.v1.Model.State\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x0f\n\x07serving\x18\x07 \x01(\x08\x12\x0c\n\x04head\x18\x08 \x01(\x08\x12.\n\nwritten_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64\x65stroyed_by\x18\n \x01(\t\"<\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tAVAILABLE\x10\x01\x12\r\n\tDESTROYED\x10\x02\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\"7\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.letheon.v1.Model\"D\n\x14\x44ownloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0e\n\x06reader\x18\x03 \x01(\t\"h\n\x15\x44ownloadModelResponse\x12#\n\x06header\x18\x01 \x01(\x0b\x32\x11.letheon.v1.ModelH\x00\x12\"\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x11.letheon.v1.ChunkH\x00\x42\x06\n\x04part\"5\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\"L\n\x12\x45xportModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\"\x8b\x01\n\x06\x45xport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12/\n\x0b\x65xported_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07without\x18\x06 \x03(\t\"o\n\x13RebuildModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07without\x18\x03 \x03(\t\x12\x11\n\trecipient\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\"\x9f\x01\n\x14RebuildModelResponse\x12/\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.letheon.v1.RebuildProgressH\x00\x12*\n\x06header\x18\x02 \x01(\x0b\x32\x18.letheon.v1.RebuiltModelH\x00\x12\"\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x11.letheon.v1.ChunkH\x00\x42\x06\n\x04part\".\n\x0fRebuildProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\"\xa6\x01\n\x0cRebuiltModel\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x15\n\rreplayed_from\x18\x05 \x01(\x03\x12\x17\n\x0fstart_held_site\x18\x06 \x01(\x08\x12\"\n\x06\x65xport\x18\x07 \x01(\x0b\x32\x12.letheon.v1.Export\"\x14\n\x12ListExportsRequest\":\n\x13ListExportsResponse\x12#\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x12.letheon.v1.Export2\xd1\x03\n\x06Models\x12:\n\x08GetModel\x12\x1b.letheon.v1.GetModelRequest\x1a\x11.letheon.v1.Model\x12K\n\nListModels\x12\x1d.letheon.v1.ListModelsRequest\x1a\x1e.letheon.v1.ListModelsResponse\x12V\n\rDownloadModel\x12 .letheon.v1.DownloadModelRequest\x1a!.letheon.v1.DownloadModelResponse0\x01\x12\x41\n\x0b\x45xportModel\x12\x1e.letheon.v1.ExportModelRequest\x1a\x12.letheon.v1.Export\x12S\n\x0cRebuildModel\x12\x1f.letheon.v1.RebuildModelRequest\x1a .letheon.v1.RebuildModelResponse0\x01\x12N\n\x0bListExports\x12\x1e.letheon.v1.ListExportsRequest\x1a\x1f.letheon.v1.ListExportsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17letheon/v1/models.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.letheon.v1.Model.State\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x0f\n\x07serving\x18\x07 \x01(\x08\x12\x0c\n\x04head\x18\x08 \x01(\x08\x12.\n\nwritten_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64\x65stroyed_by\x18\n \x01(\t\x12\x11\n\tsignature\x18\x0b \x01(\x0c\x12\x15\n\rsignature_key\x18\x0c \x01(\t\x12\x0e\n\x06origin\x18\r \x01(\t\x12\x13\n\x0bplan_digest\x18\x0e \x01(\t\"<\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tAVAILABLE\x10\x01\x12\r\n\tDESTROYED\x10\x02\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\"7\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.letheon.v1.Model\"D\n\x14\x44ownloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0e\n\x06reader\x18\x03 \x01(\t\"h\n\x15\x44ownloadModelResponse\x12#\n\x06header\x18\x01 \x01(\x0b\x32\x11.letheon.v1.ModelH\x00\x12\"\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x11.letheon.v1.ChunkH\x00\x42\x06\n\x04part\"5\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\"L\n\x12\x45xportModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\"\x8b\x01\n\x06\x45xport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12/\n\x0b\x65xported_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07without\x18\x06 \x03(\t\"o\n\x13RebuildModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07without\x18\x03 \x03(\t\x12\x11\n\trecipient\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\"\x9f\x01\n\x14RebuildModelResponse\x12/\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.letheon.v1.RebuildProgressH\x00\x12*\n\x06header\x18\x02 \x01(\x0b\x32\x18.letheon.v1.RebuiltModelH\x00\x12\"\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x11.letheon.v1.ChunkH\x00\x42\x06\n\x04part\".\n\x0fRebuildProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\"\xa6\x01\n\x0cRebuiltModel\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x15\n\rreplayed_from\x18\x05 \x01(\x03\x12\x17\n\x0fstart_held_site\x18\x06 \x01(\x08\x12\"\n\x06\x65xport\x18\x07 \x01(\x0b\x32\x12.letheon.v1.Export\"\x14\n\x12ListExportsRequest\":\n\x13ListExportsResponse\x12#\n\x07\x65xports\x18\x01 \x03(\x0b\x32\x12.letheon.v1.Export2\xd1\x03\n\x06Models\x12:\n\x08GetModel\x12\x1b.letheon.v1.GetModelRequest\x1a\x11.letheon.v1.Model\x12K\n\nListModels\x12\x1d.letheon.v1.ListModelsRequest\x1a\x1e.letheon.v1.ListModelsResponse\x12V\n\rDownloadModel\x12 .letheon.v1.DownloadModelRequest\x1a!.letheon.v1.DownloadModelResponse0\x01\x12\x41\n\x0b\x45xportModel\x12\x1e.letheon.v1.ExportModelRequest\x1a\x12.letheon.v1.Export\x12S\n\x0cRebuildModel\x12\x1f.letheon.v1.RebuildModelRequest\x1a .letheon.v1.RebuildModelResponse0\x01\x12N\n\x0bListExports\x12\x1e.letheon.v1.ListExportsRequest\x1a\x1f.letheon.v1.ListExportsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,37 +33,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'letheon.v1.models_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL']._serialized_start=73
-  _globals['_MODEL']._serialized_end=365
-  _globals['_MODEL_STATE']._serialized_start=305
-  _globals['_MODEL_STATE']._serialized_end=365
-  _globals['_GETMODELREQUEST']._serialized_start=367
-  _globals['_GETMODELREQUEST']._serialized_end=398
-  _globals['_LISTMODELSREQUEST']._serialized_start=400
-  _globals['_LISTMODELSREQUEST']._serialized_end=438
-  _globals['_LISTMODELSRESPONSE']._serialized_start=440
-  _globals['_LISTMODELSRESPONSE']._serialized_end=495
-  _globals['_DOWNLOADMODELREQUEST']._serialized_start=497
-  _globals['_DOWNLOADMODELREQUEST']._serialized_end=565
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=567
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=671
-  _globals['_CHUNK']._serialized_start=673
-  _globals['_CHUNK']._serialized_end=726
-  _globals['_EXPORTMODELREQUEST']._serialized_start=728
-  _globals['_EXPORTMODELREQUEST']._serialized_end=804
-  _globals['_EXPORT']._serialized_start=807
-  _globals['_EXPORT']._serialized_end=946
-  _globals['_REBUILDMODELREQUEST']._serialized_start=948
-  _globals['_REBUILDMODELREQUEST']._serialized_end=1059
-  _globals['_REBUILDMODELRESPONSE']._serialized_start=1062
-  _globals['_REBUILDMODELRESPONSE']._serialized_end=1221
-  _globals['_REBUILDPROGRESS']._serialized_start=1223
-  _globals['_REBUILDPROGRESS']._serialized_end=1269
-  _globals['_REBUILTMODEL']._serialized_start=1272
-  _globals['_REBUILTMODEL']._serialized_end=1438
-  _globals['_LISTEXPORTSREQUEST']._serialized_start=1440
-  _globals['_LISTEXPORTSREQUEST']._serialized_end=1460
-  _globals['_LISTEXPORTSRESPONSE']._serialized_start=1462
-  _globals['_LISTEXPORTSRESPONSE']._serialized_end=1520
-  _globals['_MODELS']._serialized_start=1523
-  _globals['_MODELS']._serialized_end=1988
+  _globals['_MODEL']._serialized_end=444
+  _globals['_MODEL_STATE']._serialized_start=384
+  _globals['_MODEL_STATE']._serialized_end=444
+  _globals['_GETMODELREQUEST']._serialized_start=446
+  _globals['_GETMODELREQUEST']._serialized_end=477
+  _globals['_LISTMODELSREQUEST']._serialized_start=479
+  _globals['_LISTMODELSREQUEST']._serialized_end=517
+  _globals['_LISTMODELSRESPONSE']._serialized_start=519
+  _globals['_LISTMODELSRESPONSE']._serialized_end=574
+  _globals['_DOWNLOADMODELREQUEST']._serialized_start=576
+  _globals['_DOWNLOADMODELREQUEST']._serialized_end=644
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=646
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=750
+  _globals['_CHUNK']._serialized_start=752
+  _globals['_CHUNK']._serialized_end=805
+  _globals['_EXPORTMODELREQUEST']._serialized_start=807
+  _globals['_EXPORTMODELREQUEST']._serialized_end=883
+  _globals['_EXPORT']._serialized_start=886
+  _globals['_EXPORT']._serialized_end=1025
+  _globals['_REBUILDMODELREQUEST']._serialized_start=1027
+  _globals['_REBUILDMODELREQUEST']._serialized_end=1138
+  _globals['_REBUILDMODELRESPONSE']._serialized_start=1141
+  _globals['_REBUILDMODELRESPONSE']._serialized_end=1300
+  _globals['_REBUILDPROGRESS']._serialized_start=1302
+  _globals['_REBUILDPROGRESS']._serialized_end=1348
+  _globals['_REBUILTMODEL']._serialized_start=1351
+  _globals['_REBUILTMODEL']._serialized_end=1517
+  _globals['_LISTEXPORTSREQUEST']._serialized_start=1519
+  _globals['_LISTEXPORTSREQUEST']._serialized_end=1539
+  _globals['_LISTEXPORTSRESPONSE']._serialized_start=1541
+  _globals['_LISTEXPORTSRESPONSE']._serialized_end=1599
+  _globals['_MODELS']._serialized_start=1602
+  _globals['_MODELS']._serialized_end=2067
 # @@protoc_insertion_point(module_scope)

@@ -53,6 +53,10 @@ class Model(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     DESTROYED_BY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_KEY_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    PLAN_DIGEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """models/{version}"""
     version: _builtins.int
@@ -65,6 +69,16 @@ class Model(_message.Message):
     head: _builtins.bool
     destroyed_by: _builtins.str
     """erasures/{erasure}, or empty"""
+    signature: _builtins.bytes
+    """In the header of a download: the coordinator's signature (Ed25519) over the canonical JSON of
+    {epoch, format: letheon-model/1, name, origin, plan_digest, sha256, size_bytes, version}.
+    """
+    signature_key: _builtins.str
+    """key id, one of Transparency.GetKeys"""
+    origin: _builtins.str
+    """of the federation"""
+    plan_digest: _builtins.str
+    """of the plan, and with it of the layout"""
     @_builtins.property
     def written_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -80,10 +94,14 @@ class Model(_message.Message):
         head: _builtins.bool = ...,
         written_at: _timestamp_pb2.Timestamp | None = ...,
         destroyed_by: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
+        signature_key: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        plan_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_by", b"destroyed_by", "epoch", b"epoch", "head", b"head", "name", b"name", "serving", b"serving", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "version", b"version", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destroyed_by", b"destroyed_by", "epoch", b"epoch", "head", b"head", "name", b"name", "origin", b"origin", "plan_digest", b"plan_digest", "serving", b"serving", "sha256", b"sha256", "signature", b"signature", "signature_key", b"signature_key", "size_bytes", b"size_bytes", "state", b"state", "version", b"version", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,7 +173,10 @@ class DownloadModelRequest(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     READER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """models/{version}, models/head or models/serving"""
+    """models/{version}, models/head or models/serving. For the agent of a site whose records are
+    being exchanged: erasures/{erasure}/bases/{version}, a version that it trained from, and
+    erasures/{erasure}/contribution, what the site had added to the head when it was asked.
+    """
     offset: _builtins.int
     reader: _builtins.str
     """sites/{site}, or a free name for the log"""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16letheon/v1/sites.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x03\n\x04Site\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.letheon.v1.Site.State\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x14\n\x0crecord_count\x18\x04 \x01(\x03\x12\x31\n\rregistered_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_seen_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x61\x63\x63\x65pted_deltas\x18\x07 \x01(\x03\x12\x1a\n\rfirst_version\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0clast_version\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x0f\n\x07\x65rasure\x18\n \x01(\t\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\n\n\x06\x46\x45NCED\x10\x02\x12\n\n\x06\x45RASED\x10\x03\x42\x10\n\x0e_first_versionB\x0f\n\r_last_version\"\x92\x02\n\x13RegisterSiteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x14\n\x0crecord_count\x18\x03 \x01(\x03\x12\x13\n\x0bplan_digest\x18\x04 \x01(\t\x12\x1c\n\x0f\x63ontrol_records\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x46\n\x0c\x63lass_counts\x18\x06 \x03(\x0b\x32\x30.letheon.v1.RegisterSiteRequest.ClassCountsEntry\x1a\x32\n\x10\x43lassCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x12\n\x10_control_records\"\x1e\n\x0eGetSiteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x12\n\x10ListSitesRequest\"4\n\x11ListSitesResponse\x12\x1f\n\x05sites\x18\x01 \x03(\x0b\x32\x10.letheon.v1.Site2\xcd\x01\n\x05Sites\x12\x41\n\x0cRegisterSite\x12\x1f.letheon.v1.RegisterSiteRequest\x1a\x10.letheon.v1.Site\x12\x37\n\x07GetSite\x12\x1a.letheon.v1.GetSiteRequest\x1a\x10.letheon.v1.Site\x12H\n\tListSites\x12\x1c.letheon.v1.ListSitesRequest\x1a\x1d.letheon.v1.ListSitesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16letheon/v1/sites.proto\x12\nletheon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x03\n\x04Site\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.letheon.v1.Site.State\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x14\n\x0crecord_count\x18\x04 \x01(\x03\x12\x31\n\rregistered_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_seen_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x61\x63\x63\x65pted_deltas\x18\x07 \x01(\x03\x12\x1a\n\rfirst_version\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0clast_version\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x0f\n\x07\x65rasure\x18\n \x01(\t\x12\x12\n\nupdate_key\x18\x0b \x01(\t\x12(\n\x07privacy\x18\x0c \x01(\x0b\x32\x17.letheon.v1.PrivacyLoss\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\n\n\x06\x46\x45NCED\x10\x02\x12\n\n\x06\x45RASED\x10\x03\x42\x10\n\x0e_first_versionB\x0f\n\r_last_version\"b\n\x0bPrivacyLoss\x12\x0f\n\x07\x65psilon\x18\x01 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\x12\x16\n\x0e\x65psilon_budget\x18\x03 \x01(\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\r\n\x05spent\x18\x05 \x01(\x08\"\xc4\x02\n\x13RegisterSiteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x14\n\x0crecord_count\x18\x03 \x01(\x03\x12\x13\n\x0bplan_digest\x18\x04 \x01(\t\x12\x1c\n\x0f\x63ontrol_records\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x46\n\x0c\x63lass_counts\x18\x06 \x03(\x0b\x32\x30.letheon.v1.RegisterSiteRequest.ClassCountsEntry\x12\x16\n\x0eupdate_key_pem\x18\x07 \x01(\t\x12\x18\n\x10update_key_proof\x18\x08 \x01(\x0c\x1a\x32\n\x10\x43lassCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x12\n\x10_control_records\"&\n\x16\x46orgetUpdateKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1e\n\x0eGetSiteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x12\n\x10ListSitesRequest\"4\n\x11ListSitesResponse\x12\x1f\n\x05sites\x18\x01 \x03(\x0b\x32\x10.letheon.v1.Site2\x96\x02\n\x05Sites\x12\x41\n\x0cRegisterSite\x12\x1f.letheon.v1.RegisterSiteRequest\x1a\x10.letheon.v1.Site\x12\x37\n\x07GetSite\x12\x1a.letheon.v1.GetSiteRequest\x1a\x10.letheon.v1.Site\x12G\n\x0f\x46orgetUpdateKey\x12\".letheon.v1.ForgetUpdateKeyRequest\x1a\x10.letheon.v1.Site\x12H\n\tListSites\x12\x1c.letheon.v1.ListSitesRequest\x1a\x1d.letheon.v1.ListSitesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,19 +35,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERSITEREQUEST_CLASSCOUNTSENTRY']._loaded_options = None
   _globals['_REGISTERSITEREQUEST_CLASSCOUNTSENTRY']._serialized_options = b'8\001'
   _globals['_SITE']._serialized_start=72
-  _globals['_SITE']._serialized_end=476
-  _globals['_SITE_STATE']._serialized_start=375
-  _globals['_SITE_STATE']._serialized_end=441
-  _globals['_REGISTERSITEREQUEST']._serialized_start=479
-  _globals['_REGISTERSITEREQUEST']._serialized_end=753
-  _globals['_REGISTERSITEREQUEST_CLASSCOUNTSENTRY']._serialized_start=683
-  _globals['_REGISTERSITEREQUEST_CLASSCOUNTSENTRY']._serialized_end=733
-  _globals['_GETSITEREQUEST']._serialized_start=755
-  _globals['_GETSITEREQUEST']._serialized_end=785
-  _globals['_LISTSITESREQUEST']._serialized_start=787
-  _globals['_LISTSITESREQUEST']._serialized_end=805
-  _globals['_LISTSITESRESPONSE']._serialized_start=807
-  _globals['_LISTSITESRESPONSE']._serialized_end=859
-  _globals['_SITES']._serialized_start=862
-  _globals['_SITES']._serialized_end=1067
+  _globals['_SITE']._serialized_end=538
+  _globals['_SITE_STATE']._serialized_start=437
+  _globals['_SITE_STATE']._serialized_end=503
+  _globals['_PRIVACYLOSS']._serialized_start=540
+  _globals['_PRIVACYLOSS']._serialized_end=638
+  _globals['_REGISTERSITEREQUEST']._serialized_start=641
+  _globals['_REGISTERSITEREQUEST']._serialized_end=965
+  _globals['_REGISTERSITEREQUEST_CLASSCOUNTSENTRY']._serialized_start=895
+  _globals['_REGISTERSITEREQUEST_CLASSCOUNTSENTRY']._serialized_end=945
+  _globals['_FORGETUPDATEKEYREQUEST']._serialized_start=967
+  _globals['_FORGETUPDATEKEYREQUEST']._serialized_end=1005
+  _globals['_GETSITEREQUEST']._serialized_start=1007
+  _globals['_GETSITEREQUEST']._serialized_end=1037
+  _globals['_LISTSITESREQUEST']._serialized_start=1039
+  _globals['_LISTSITESREQUEST']._serialized_end=1057
+  _globals['_LISTSITESRESPONSE']._serialized_start=1059
+  _globals['_LISTSITESRESPONSE']._serialized_end=1111
+  _globals['_SITES']._serialized_start=1114
+  _globals['_SITES']._serialized_end=1392
 # @@protoc_insertion_point(module_scope)

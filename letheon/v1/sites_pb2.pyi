@@ -57,6 +57,8 @@ class Site(_message.Message):
     FIRST_VERSION_FIELD_NUMBER: _builtins.int
     LAST_VERSION_FIELD_NUMBER: _builtins.int
     ERASURE_FIELD_NUMBER: _builtins.int
+    UPDATE_KEY_FIELD_NUMBER: _builtins.int
+    PRIVACY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """sites/{site}"""
     state: Global___Site.State.ValueType
@@ -71,10 +73,16 @@ class Site(_message.Message):
     """latest model version with a delta of this site"""
     erasure: _builtins.str
     """erasures/{erasure} that fenced it, or empty"""
+    update_key: _builtins.str
+    """key id of its update-signing key, or empty"""
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def last_seen_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def privacy(self) -> Global___PrivacyLoss:
+        """Absent: it does not train privately, or was not heard of since the coordinator started."""
+
     def __init__(
         self,
         *,
@@ -88,10 +96,12 @@ class Site(_message.Message):
         first_version: _builtins.int | None = ...,
         last_version: _builtins.int | None = ...,
         erasure: _builtins.str = ...,
+        update_key: _builtins.str = ...,
+        privacy: Global___PrivacyLoss | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_version", b"_first_version", "_last_version", b"_last_version", "first_version", b"first_version", "last_seen_at", b"last_seen_at", "last_version", b"last_version", "registered_at", b"registered_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_version", b"_first_version", "_last_version", b"_last_version", "first_version", b"first_version", "last_seen_at", b"last_seen_at", "last_version", b"last_version", "privacy", b"privacy", "registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_version", b"_first_version", "_last_version", b"_last_version", "accepted_deltas", b"accepted_deltas", "display_name", b"display_name", "erasure", b"erasure", "first_version", b"first_version", "last_seen_at", b"last_seen_at", "last_version", b"last_version", "name", b"name", "record_count", b"record_count", "registered_at", b"registered_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_version", b"_first_version", "_last_version", b"_last_version", "accepted_deltas", b"accepted_deltas", "display_name", b"display_name", "erasure", b"erasure", "first_version", b"first_version", "last_seen_at", b"last_seen_at", "last_version", b"last_version", "name", b"name", "privacy", b"privacy", "record_count", b"record_count", "registered_at", b"registered_at", "state", b"state", "update_key", b"update_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_version: _TypeAlias = _typing.Literal["first_version"]  # noqa: Y015
     _WhichOneofArgType__first_version: _TypeAlias = _typing.Literal["_first_version", b"_first_version"]  # noqa: Y015
@@ -103,6 +113,43 @@ class Site(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_version) -> _WhichOneofReturnType__last_version | None: ...
 
 Global___Site: _TypeAlias = Site  # noqa: Y015
+
+@_typing.final
+class PrivacyLoss(_message.Message):
+    """What a site's updates can have told of one unit at most, as its agent counts it
+    (docs/security/privacy.md). Nobody can check it from outside.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPSILON_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    EPSILON_BUDGET_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    SPENT_FIELD_NUMBER: _builtins.int
+    epsilon: _builtins.float
+    delta: _builtins.float
+    epsilon_budget: _builtins.float
+    unit: _builtins.str
+    """record or patient: what is protected"""
+    spent: _builtins.bool
+    """one more update would pass the budget: the site trains no more"""
+    def __init__(
+        self,
+        *,
+        epsilon: _builtins.float = ...,
+        delta: _builtins.float = ...,
+        epsilon_budget: _builtins.float = ...,
+        unit: _builtins.str = ...,
+        spent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "epsilon", b"epsilon", "epsilon_budget", b"epsilon_budget", "spent", b"spent", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrivacyLoss: _TypeAlias = PrivacyLoss  # noqa: Y015
 
 @_typing.final
 class RegisterSiteRequest(_message.Message):
@@ -134,6 +181,8 @@ class RegisterSiteRequest(_message.Message):
     PLAN_DIGEST_FIELD_NUMBER: _builtins.int
     CONTROL_RECORDS_FIELD_NUMBER: _builtins.int
     CLASS_COUNTS_FIELD_NUMBER: _builtins.int
+    UPDATE_KEY_PEM_FIELD_NUMBER: _builtins.int
+    UPDATE_KEY_PROOF_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """sites/{site}; lower case letters, digits and dashes"""
     display_name: _builtins.str
@@ -145,6 +194,12 @@ class RegisterSiteRequest(_message.Message):
     tells them to anybody.
     records it never trains on; absent: not told
     """
+    update_key_pem: _builtins.str
+    """The site's update-signing key, Ed25519 in PEM; empty: it does not sign. Once one is registered,
+    another needs `update_key_proof`, the signature of the first over the canonical JSON of
+    {format: letheon-update-key/1, public_key_pem, site}.
+    """
+    update_key_proof: _builtins.bytes
     @_builtins.property
     def class_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """training records by class name; empty: not told"""
@@ -158,16 +213,38 @@ class RegisterSiteRequest(_message.Message):
         plan_digest: _builtins.str = ...,
         control_records: _builtins.int | None = ...,
         class_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        update_key_pem: _builtins.str = ...,
+        update_key_proof: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_control_records", b"_control_records", "control_records", b"control_records"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_records", b"_control_records", "class_counts", b"class_counts", "control_records", b"control_records", "display_name", b"display_name", "name", b"name", "plan_digest", b"plan_digest", "record_count", b"record_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_control_records", b"_control_records", "class_counts", b"class_counts", "control_records", b"control_records", "display_name", b"display_name", "name", b"name", "plan_digest", b"plan_digest", "record_count", b"record_count", "update_key_pem", b"update_key_pem", "update_key_proof", b"update_key_proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__control_records: _TypeAlias = _typing.Literal["control_records"]  # noqa: Y015
     _WhichOneofArgType__control_records: _TypeAlias = _typing.Literal["_control_records", b"_control_records"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__control_records) -> _WhichOneofReturnType__control_records | None: ...
 
 Global___RegisterSiteRequest: _TypeAlias = RegisterSiteRequest  # noqa: Y015
+
+@_typing.final
+class ForgetUpdateKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """sites/{site}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetUpdateKeyRequest: _TypeAlias = ForgetUpdateKeyRequest  # noqa: Y015
 
 @_typing.final
 class GetSiteRequest(_message.Message):

@@ -44,6 +44,11 @@ class SitesStub:
                 request_serializer=letheon_dot_v1_dot_sites__pb2.GetSiteRequest.SerializeToString,
                 response_deserializer=letheon_dot_v1_dot_sites__pb2.Site.FromString,
                 _registered_method=True)
+        self.ForgetUpdateKey = channel.unary_unary(
+                '/letheon.v1.Sites/ForgetUpdateKey',
+                request_serializer=letheon_dot_v1_dot_sites__pb2.ForgetUpdateKeyRequest.SerializeToString,
+                response_deserializer=letheon_dot_v1_dot_sites__pb2.Site.FromString,
+                _registered_method=True)
         self.ListSites = channel.unary_unary(
                 '/letheon.v1.Sites/ListSites',
                 request_serializer=letheon_dot_v1_dot_sites__pb2.ListSitesRequest.SerializeToString,
@@ -60,8 +65,8 @@ class SitesServicer:
         because its agent answers the audit of its own erasure.
 
         Errors: INVALID_ARGUMENT (malformed name, count or class; caller fixes it), FAILED_PRECONDITION
-        (WRONG_PLAN: the agent was built for another plan; a human decides), UNAVAILABLE (caller
-        retries with back-off).
+        (WRONG_PLAN: the agent was built for another plan; SITE_KEY_CHANGED: it comes with another
+        update-signing key; a human decides), UNAVAILABLE (caller retries with back-off).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,6 +75,16 @@ class SitesServicer:
     def GetSite(self, request, context):
         """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE; caller stops), UNAVAILABLE
         (caller retries with back-off).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetUpdateKey(self, request, context):
+        """Lets the site's update-signing key go, so that its agent may register another: for a site whose
+        key was lost or stolen. Idempotent.
+
+        Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE), UNAVAILABLE (caller retries).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +110,11 @@ def add_SitesServicer_to_server(servicer, server):
             'GetSite': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSite,
                     request_deserializer=letheon_dot_v1_dot_sites__pb2.GetSiteRequest.FromString,
+                    response_serializer=letheon_dot_v1_dot_sites__pb2.Site.SerializeToString,
+            ),
+            'ForgetUpdateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetUpdateKey,
+                    request_deserializer=letheon_dot_v1_dot_sites__pb2.ForgetUpdateKeyRequest.FromString,
                     response_serializer=letheon_dot_v1_dot_sites__pb2.Site.SerializeToString,
             ),
             'ListSites': grpc.unary_unary_rpc_method_handler(
@@ -156,6 +176,33 @@ class Sites:
             target,
             '/letheon.v1.Sites/GetSite',
             letheon_dot_v1_dot_sites__pb2.GetSiteRequest.SerializeToString,
+            letheon_dot_v1_dot_sites__pb2.Site.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetUpdateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/letheon.v1.Sites/ForgetUpdateKey',
+            letheon_dot_v1_dot_sites__pb2.ForgetUpdateKeyRequest.SerializeToString,
             letheon_dot_v1_dot_sites__pb2.Site.FromString,
             options,
             channel_credentials,

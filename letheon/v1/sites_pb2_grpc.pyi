@@ -37,12 +37,18 @@ class SitesStub:
     because its agent answers the audit of its own erasure.
 
     Errors: INVALID_ARGUMENT (malformed name, count or class; caller fixes it), FAILED_PRECONDITION
-    (WRONG_PLAN: the agent was built for another plan; a human decides), UNAVAILABLE (caller
-    retries with back-off).
+    (WRONG_PLAN: the agent was built for another plan; SITE_KEY_CHANGED: it comes with another
+    update-signing key; a human decides), UNAVAILABLE (caller retries with back-off).
     """
     GetSite: _grpc.UnaryUnaryMultiCallable[_sites_pb2.GetSiteRequest, _sites_pb2.Site]
     """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE; caller stops), UNAVAILABLE
     (caller retries with back-off).
+    """
+    ForgetUpdateKey: _grpc.UnaryUnaryMultiCallable[_sites_pb2.ForgetUpdateKeyRequest, _sites_pb2.Site]
+    """Lets the site's update-signing key go, so that its agent may register another: for a site whose
+    key was lost or stolen. Idempotent.
+
+    Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE), UNAVAILABLE (caller retries).
     """
     ListSites: _grpc.UnaryUnaryMultiCallable[_sites_pb2.ListSitesRequest, _sites_pb2.ListSitesResponse]
     """All sites, oldest first. A consortium has at most some hundreds, so there are no pages.
@@ -59,12 +65,18 @@ class SitesAsyncStub(SitesStub):
     because its agent answers the audit of its own erasure.
 
     Errors: INVALID_ARGUMENT (malformed name, count or class; caller fixes it), FAILED_PRECONDITION
-    (WRONG_PLAN: the agent was built for another plan; a human decides), UNAVAILABLE (caller
-    retries with back-off).
+    (WRONG_PLAN: the agent was built for another plan; SITE_KEY_CHANGED: it comes with another
+    update-signing key; a human decides), UNAVAILABLE (caller retries with back-off).
     """
     GetSite: _aio.UnaryUnaryMultiCallable[_sites_pb2.GetSiteRequest, _sites_pb2.Site]  # type: ignore[assignment]
     """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE; caller stops), UNAVAILABLE
     (caller retries with back-off).
+    """
+    ForgetUpdateKey: _aio.UnaryUnaryMultiCallable[_sites_pb2.ForgetUpdateKeyRequest, _sites_pb2.Site]  # type: ignore[assignment]
+    """Lets the site's update-signing key go, so that its agent may register another: for a site whose
+    key was lost or stolen. Idempotent.
+
+    Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE), UNAVAILABLE (caller retries).
     """
     ListSites: _aio.UnaryUnaryMultiCallable[_sites_pb2.ListSitesRequest, _sites_pb2.ListSitesResponse]  # type: ignore[assignment]
     """All sites, oldest first. A consortium has at most some hundreds, so there are no pages.
@@ -84,8 +96,8 @@ class SitesServicer(metaclass=_abc_1.ABCMeta):
         because its agent answers the audit of its own erasure.
 
         Errors: INVALID_ARGUMENT (malformed name, count or class; caller fixes it), FAILED_PRECONDITION
-        (WRONG_PLAN: the agent was built for another plan; a human decides), UNAVAILABLE (caller
-        retries with back-off).
+        (WRONG_PLAN: the agent was built for another plan; SITE_KEY_CHANGED: it comes with another
+        update-signing key; a human decides), UNAVAILABLE (caller retries with back-off).
         """
 
     @_abc_1.abstractmethod
@@ -96,6 +108,18 @@ class SitesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sites_pb2.Site, _abc.Awaitable[_sites_pb2.Site]]:
         """Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE; caller stops), UNAVAILABLE
         (caller retries with back-off).
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetUpdateKey(
+        self,
+        request: _sites_pb2.ForgetUpdateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sites_pb2.Site, _abc.Awaitable[_sites_pb2.Site]]:
+        """Lets the site's update-signing key go, so that its agent may register another: for a site whose
+        key was lost or stolen. Idempotent.
+
+        Errors: INVALID_ARGUMENT (MALFORMED_NAME), NOT_FOUND (UNKNOWN_SITE), UNAVAILABLE (caller retries).
         """
 
     @_abc_1.abstractmethod

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from letheon.v1 import models_pb2 as _models_pb2
+from letheon.v1 import sites_pb2 as _sites_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -27,19 +28,29 @@ class NextTaskRequest(_message.Message):
 
     SITE_FIELD_NUMBER: _builtins.int
     ABANDONED_TASK_FIELD_NUMBER: _builtins.int
+    KNOWS_INVALIDATE_FIELD_NUMBER: _builtins.int
+    PRIVACY_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     """sites/{site}"""
     abandoned_task: _builtins.str
     """a train task dropped since the last call because its epoch ended"""
+    knows_invalidate: _builtins.bool
+    """the agent answers invalidate tasks; without it none is handed out"""
+    @_builtins.property
+    def privacy(self) -> _sites_pb2.PrivacyLoss:
+        """absent: the site does not train privately. Once spent: no train task"""
+
     def __init__(
         self,
         *,
         site: _builtins.str = ...,
         abandoned_task: _builtins.str = ...,
+        knows_invalidate: _builtins.bool = ...,
+        privacy: _sites_pb2.PrivacyLoss | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["privacy", b"privacy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned_task", b"abandoned_task", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned_task", b"abandoned_task", "knows_invalidate", b"knows_invalidate", "privacy", b"privacy", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -54,8 +65,13 @@ class NextTaskResponse(_message.Message):
     ERASE_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    INVALIDATE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
+    traceparent: _builtins.str
+    """W3C Trace Context of whoever asked; empty: none"""
     @_builtins.property
     def train(self) -> Global___TrainTask: ...
     @_builtins.property
@@ -68,6 +84,10 @@ class NextTaskResponse(_message.Message):
     def retry_after(self) -> _duration_pb2.Duration:
         """nothing to do; includes jitter"""
 
+    @_builtins.property
+    def exclude(self) -> Global___ExcludeTask: ...
+    @_builtins.property
+    def invalidate(self) -> Global___InvalidateTask: ...
     def __init__(
         self,
         *,
@@ -76,13 +96,16 @@ class NextTaskResponse(_message.Message):
         erase: Global___EraseTask | None = ...,
         audit: Global___AuditTask | None = ...,
         retry_after: _duration_pb2.Duration | None = ...,
+        exclude: Global___ExcludeTask | None = ...,
+        invalidate: Global___InvalidateTask | None = ...,
         epoch: _builtins.int = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "outcome", b"outcome", "retry_after", b"retry_after", "train", b"train"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "exclude", b"exclude", "invalidate", b"invalidate", "outcome", b"outcome", "retry_after", b"retry_after", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "epoch", b"epoch", "erase", b"erase", "evaluate", b"evaluate", "outcome", b"outcome", "retry_after", b"retry_after", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "epoch", b"epoch", "erase", b"erase", "evaluate", b"evaluate", "exclude", b"exclude", "invalidate", b"invalidate", "outcome", b"outcome", "retry_after", b"retry_after", "traceparent", b"traceparent", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["train", "evaluate", "erase", "audit", "retry_after"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["train", "evaluate", "erase", "audit", "retry_after", "exclude", "invalidate"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
@@ -165,6 +188,8 @@ class EraseTask(_message.Message):
     PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    DELTAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     erasure: _builtins.str
     """erasures/{erasure}"""
@@ -175,6 +200,15 @@ class EraseTask(_message.Message):
     version: _builtins.int
     """start from this version"""
     seed: _builtins.int
+    records: _builtins.str
+    """Of an erasure of records: their reference. Recompute what `deltas` added without them, each
+    from the same base with the same seed, and push the recomputed sum minus the contribution that
+    DownloadModel gives under `erasures/{erasure}/contribution`.
+    """
+    @_builtins.property
+    def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___MergedDelta]:
+        """in the order in which they were merged"""
+
     def __init__(
         self,
         *,
@@ -184,14 +218,115 @@ class EraseTask(_message.Message):
         parameters_json: _builtins.str = ...,
         version: _builtins.int = ...,
         seed: _builtins.int = ...,
+        records: _builtins.str = ...,
+        deltas: _abc.Iterable[Global___MergedDelta] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "method", b"method", "name", b"name", "parameters_json", b"parameters_json", "seed", b"seed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "erasure", b"erasure", "method", b"method", "name", b"name", "parameters_json", b"parameters_json", "records", b"records", "seed", b"seed", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EraseTask: _TypeAlias = EraseTask  # noqa: Y015
+
+@_typing.final
+class MergedDelta(_message.Message):
+    """One of the site's deltas as it went into the head."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATE_ID_FIELD_NUMBER: _builtins.int
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
+    COEFFICIENT_FIELD_NUMBER: _builtins.int
+    update_id: _builtins.str
+    base_version: _builtins.int
+    """DownloadModel gives it as `erasures/{erasure}/bases/{version}`"""
+    coefficient: _builtins.float
+    """what it was multiplied by"""
+    def __init__(
+        self,
+        *,
+        update_id: _builtins.str = ...,
+        base_version: _builtins.int = ...,
+        coefficient: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "coefficient", b"coefficient", "update_id", b"update_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergedDelta: _TypeAlias = MergedDelta  # noqa: Y015
+
+@_typing.final
+class ExcludeTask(_message.Message):
+    """Stop using these records, now and for ever. The site alone knows which they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    EXCLUSION_COUNTER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    erasure: _builtins.str
+    """erasures/{erasure}"""
+    records: _builtins.str
+    """their reference"""
+    exclusion_counter: _builtins.int
+    """of the tasks and uploads that come after"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        erasure: _builtins.str = ...,
+        records: _builtins.str = ...,
+        exclusion_counter: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "exclusion_counter", b"exclusion_counter", "name", b"name", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExcludeTask: _TypeAlias = ExcludeTask  # noqa: Y015
+
+@_typing.final
+class InvalidateTask(_message.Message):
+    """Delete what you hold of these versions: an erasure made them invalid. Exclude, evaluate, audit and
+    erase tasks go first.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
+    FIRST_VERSION_FIELD_NUMBER: _builtins.int
+    LAST_VERSION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    erasure: _builtins.str
+    """erasures/{erasure}"""
+    first_version: _builtins.int
+    last_version: _builtins.int
+    certificate: _builtins.str
+    """certificates/{erasure}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        erasure: _builtins.str = ...,
+        first_version: _builtins.int = ...,
+        last_version: _builtins.int = ...,
+        certificate: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "erasure", b"erasure", "first_version", b"first_version", "last_version", b"last_version", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvalidateTask: _TypeAlias = InvalidateTask  # noqa: Y015
 
 @_typing.final
 class AuditTask(_message.Message):
@@ -203,10 +338,15 @@ class AuditTask(_message.Message):
     ERASURE_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     erasure: _builtins.str
     seed: _builtins.int
     """of the bootstrap"""
+    records: _builtins.str
+    """The reference of the records to compare; empty: all that the site trains on. Counts of so
+    few are told as powers of two, and rates to two digits.
+    """
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """the first is the one before the erasure: the positive control"""
@@ -218,10 +358,11 @@ class AuditTask(_message.Message):
         erasure: _builtins.str = ...,
         versions: _abc.Iterable[_builtins.int] | None = ...,
         seed: _builtins.int = ...,
+        records: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "name", b"name", "seed", b"seed", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "name", b"name", "records", b"records", "seed", b"seed", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -361,6 +502,8 @@ class UploadHeader(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     PATCH_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_KEY_FIELD_NUMBER: _builtins.int
     update_id: _builtins.str
     """made by the sender, a UUID; the key of idempotency"""
     size_bytes: _builtins.int
@@ -369,6 +512,14 @@ class UploadHeader(_message.Message):
     """of the whole payload, 32 bytes"""
     offset: _builtins.int
     """of the first chunk of this stream; the committed size"""
+    signature: _builtins.bytes
+    """By the site, over the canonical JSON of {base_version, encoding, epoch, format, payload_bytes,
+    payload_sha256, record_count, site, task, update_id} (docs/security/transparency.md). Due once
+    the site has registered a key.
+    Ed25519, 64 bytes
+    """
+    signature_key: _builtins.str
+    """key id: 16 hex digits"""
     @_builtins.property
     def layout(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
         """in the order of the payload"""
@@ -390,10 +541,12 @@ class UploadHeader(_message.Message):
         delta: Global___DeltaPurpose | None = ...,
         answer: Global___AnswerPurpose | None = ...,
         patch: Global___PatchPurpose | None = ...,
+        signature: _builtins.bytes = ...,
+        signature_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "patch", b"patch", "purpose", b"purpose"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "layout", b"layout", "offset", b"offset", "patch", b"patch", "purpose", b"purpose", "sha256", b"sha256", "size_bytes", b"size_bytes", "update_id", b"update_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "delta", b"delta", "layout", b"layout", "offset", b"offset", "patch", b"patch", "purpose", b"purpose", "sha256", b"sha256", "signature", b"signature", "signature_key", b"signature_key", "size_bytes", b"size_bytes", "update_id", b"update_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_purpose: _TypeAlias = _typing.Literal["delta", "answer", "patch"]  # noqa: Y015
     _WhichOneofArgType_purpose: _TypeAlias = _typing.Literal["purpose", b"purpose"]  # noqa: Y015
@@ -410,7 +563,7 @@ class TensorSpec(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     dtype: _builtins.str
-    """float32 or float16, as the plan's encoding says"""
+    """the encoding: one of those the plan accepts, the same for every tensor"""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -447,9 +600,9 @@ class DeltaPurpose(_message.Message):
     epoch: _builtins.int
     exclusion_counter: _builtins.int
     record_count: _builtins.int
-    """records the site trains on"""
+    """Records the site trains on; with training code of its own, how many it says to stand for."""
     train_loss: _builtins.float
-    """mean over the local steps, for the dashboard"""
+    """Mean over the local steps, for the dashboard; 0 of a site that trains privately: not told."""
     def __init__(
         self,
         *,
@@ -613,6 +766,7 @@ class Receipt(_message.Message):
     ENTRY_FIELD_NUMBER: _builtins.int
     LEDGER_HASH_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
     update_id: _builtins.str
     outcome: Global___Receipt.Outcome.ValueType
     version: _builtins.int
@@ -627,6 +781,10 @@ class Receipt(_message.Message):
     """of that row, hex"""
     sha256: _builtins.str
     """of the payload as merged, hex"""
+    quarantined: _builtins.bool
+    """Screening set it aside, an operator decides; it is kept. `outcome` is BUFFERED, for agents that
+    do not know this field.
+    """
     def __init__(
         self,
         *,
@@ -638,10 +796,11 @@ class Receipt(_message.Message):
         entry: _builtins.int = ...,
         ledger_hash: _builtins.str = ...,
         sha256: _builtins.str = ...,
+        quarantined: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "entry", b"entry", "ledger_hash", b"ledger_hash", "outcome", b"outcome", "sha256", b"sha256", "staleness", b"staleness", "update_id", b"update_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "entry", b"entry", "ledger_hash", b"ledger_hash", "outcome", b"outcome", "quarantined", b"quarantined", "sha256", b"sha256", "staleness", b"staleness", "update_id", b"update_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -657,6 +816,8 @@ class SubmitAnswerRequest(_message.Message):
     AUDIT_FIELD_NUMBER: _builtins.int
     ERASE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    INVALIDATE_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     task: _builtins.str
     @_builtins.property
@@ -667,6 +828,10 @@ class SubmitAnswerRequest(_message.Message):
     def erase(self) -> Global___EraseAnswer: ...
     @_builtins.property
     def failure(self) -> Global___TaskFailure: ...
+    @_builtins.property
+    def exclude(self) -> Global___ExcludeAnswer: ...
+    @_builtins.property
+    def invalidate(self) -> Global___InvalidateAnswer: ...
     def __init__(
         self,
         *,
@@ -676,12 +841,14 @@ class SubmitAnswerRequest(_message.Message):
         audit: Global___AuditAnswer | None = ...,
         erase: Global___EraseAnswer | None = ...,
         failure: Global___TaskFailure | None = ...,
+        exclude: Global___ExcludeAnswer | None = ...,
+        invalidate: Global___InvalidateAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "exclude", b"exclude", "failure", b"failure", "invalidate", b"invalidate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "failure", b"failure", "site", b"site", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "audit", b"audit", "erase", b"erase", "evaluate", b"evaluate", "exclude", b"exclude", "failure", b"failure", "invalidate", b"invalidate", "site", b"site", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["evaluate", "audit", "erase", "failure"]  # noqa: Y015
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["evaluate", "audit", "erase", "failure", "exclude", "invalidate"]  # noqa: Y015
     _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
 
@@ -737,9 +904,13 @@ class Utility(_message.Message):
     version: _builtins.int
     records: _builtins.int
     accuracy: _builtins.float
+    """The score of the plan's task, 0 to 1, which gate and serving compare: accuracy, macro AUC of
+    several labels, mean Dice of masks (docs/tasks.md).
+    """
     balanced_accuracy: _builtins.float
+    """of masks: the mean over classes of each class's mean Dice"""
     macro_auc: _builtins.float
-    """absent if a class has no record"""
+    """absent if a class has no record, and for masks"""
     mean_loss: _builtins.float
     def __init__(
         self,
@@ -840,6 +1011,49 @@ class ForgetStatistic(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetStatistic: _TypeAlias = ForgetStatistic  # noqa: Y015
+
+@_typing.final
+class ExcludeAnswer(_message.Message):
+    """Nothing else is told: neither which records nor how many."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOUND_FIELD_NUMBER: _builtins.int
+    found: _builtins.bool
+    """false: the site knows no records under this reference"""
+    def __init__(
+        self,
+        *,
+        found: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExcludeAnswer: _TypeAlias = ExcludeAnswer  # noqa: Y015
+
+@_typing.final
+class InvalidateAnswer(_message.Message):
+    """The site holds none of the versions any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPIES_REMOVED_FIELD_NUMBER: _builtins.int
+    copies_removed: _builtins.int
+    def __init__(
+        self,
+        *,
+        copies_removed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies_removed", b"copies_removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvalidateAnswer: _TypeAlias = InvalidateAnswer  # noqa: Y015
 
 @_typing.final
 class EraseAnswer(_message.Message):

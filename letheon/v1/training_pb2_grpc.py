@@ -68,8 +68,8 @@ class TrainingServicer:
 
     def NextTask(self, request, context):
         """The next task of a site, or how long to wait before asking again. Asking twice is harmless:
-        evaluate, audit and erase tasks are handed out again until answered; a train task costs
-        nothing when it is dropped.
+        exclude, evaluate, audit and erase tasks are handed out again until answered; a train task
+        costs nothing when it is dropped. While an exclude task waits, there is no train task.
 
         Errors: NOT_FOUND (UNKNOWN_SITE: register first), INVALID_ARGUMENT, UNAVAILABLE (caller
         retries with back-off).
@@ -104,13 +104,15 @@ class TrainingServicer:
         update_id: a repeated upload returns the first receipt and changes nothing.
 
         Errors, all before anything reached the model:
-        INVALID_ARGUMENT   MALFORMED_UPDATE (names the rule and the tensor), DIGEST_MISMATCH: the
+        INVALID_ARGUMENT   BAD_SIGNATURE (rule signature: missing, forged, or of another site or key);
+        MALFORMED_UPDATE (names the rule and the tensor), DIGEST_MISMATCH: the
         caller fixes it; the upload is discarded. CHECKSUM_MISMATCH: a chunk
         arrived damaged; what came before it is kept, query and go on.
         NOT_FOUND          UNKNOWN_SITE, UNKNOWN_MODEL_VERSION (base), UNKNOWN_ERASURE, UNKNOWN_TASK
         ALREADY_EXISTS     UPDATE_ALTERED: the update_id was used for other bytes. Never retried.
         FAILED_PRECONDITION SITE_FENCED: an erasure names the site. Never retried.
-        ABORTED            STALE_EPOCH: begun before the last erasure; ask for a new task.
+        ABORTED            STALE_EPOCH: begun before the last erasure, or before records of the
+        site were excluded; ask for a new task.
         CLAIM_LOST, PATCH_VOID (calibrator: start over from a new snapshot).
         UPLOAD_BUSY: another stream writes this upload; query, then go on.
         OUT_OF_RANGE       OFFSET_MISMATCH with committed_bytes: go on from there.
@@ -122,7 +124,7 @@ class TrainingServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SubmitAnswer(self, request, context):
-        """The answer to an evaluate, audit or erase task. Only aggregates leave a site. Repeating the
+        """The answer to an exclude, evaluate, audit or erase task. Only aggregates leave a site. Repeating the
         same answer is harmless; the first one counts.
 
         Errors: NOT_FOUND (UNKNOWN_SITE, UNKNOWN_TASK: withdrawn meanwhile; drop it),

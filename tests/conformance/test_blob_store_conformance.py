@@ -146,6 +146,23 @@ def test_a_file_is_taken_in_and_gone_afterwards(place: Place, tmp_path: Path) ->
     assert blobs.disk_bytes() == len(DATA)
 
 
+def test_a_blob_of_another_area_is_shared_and_each_is_destroyed_alone(
+    place: Place, tmp_path: Path
+) -> None:
+    blobs, other = place.open(), local_place(tmp_path / "other", place.clock).blobs.models
+    other.put(DATA)
+    for _ in range(2):
+        blobs.share(SHA, other)
+    other.destroy(SHA)
+    assert bytes(blobs.get(SHA)) == DATA
+    assert blobs.sizes() == {SHA: len(DATA)}
+    assert blobs.disk_bytes() == len(DATA)
+    assert not blobs.destroy_orphan(SHA)  # it was stored of late
+    blobs.destroy(SHA)
+    with pytest.raises(PayloadCorrupt):
+        blobs.share(SHA, other)
+
+
 def test_what_was_stored_is_there_after_a_restart(place: Place) -> None:
     place.open().put(DATA)
     again = place.open()

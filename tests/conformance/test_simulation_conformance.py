@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ STRATEGIES = {
     "clipped": {"plugin": "fedasync", "arguments": {"clip_norm": 0.5, "site_weights": {"west": 2}}},
     "fedbuff": {"plugin": "fedbuff", "arguments": {"buffer_size": 3}},
 }
+REFERENCE = hashlib.sha256(b"opaque").hexdigest()
 OF_SITES = (EntryKind.DELTA, EntryKind.BUFFERED)
 REFUSALS = {SiteFenced: Fate.FENCED, StaleEpoch: Fate.SUPERSEDED}
 
@@ -45,6 +47,7 @@ class Pair:
     real: Federation
     central: Central
     jobs: dict[str, Job] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)  # exclusion counters
 
     def push(
         self, site: str, seed: int, *, back: int = 0, epochs_back: int = 0, records: int = 100
@@ -69,22 +72,56 @@ class Pair:
 
     def patch(self, site: str, seed: int, *, calibration: bool = False) -> None:
         """A patch small enough for the cap."""
-        patch, job = a_vector(seed, scale=1e-3), self.jobs[site]
-        kinds = training_pb2.PatchPurpose
+        patch, kinds = a_vector(seed, scale=1e-3), training_pb2.PatchPurpose
+        self._send(site, patch, kind=kinds.CALIBRATION if calibration else kinds.PATCH)
+        kind = EntryKind.CALIBRATION if calibration else EntryKind.PATCH
+        self.central.patch(patch, 0.0, kind=kind)
+
+    def exclude(self, site: str) -> None:
+        """Records of the site are to go, and the site stays."""
+        filed = self.real.request(site, f"r-{site}", records=REFERENCE)
+        self.jobs[site] = self.real.job(filed.name)
+        self.counters[site] = filed.exclusion_counter
+        self.central.void(site, 0.0)
+
+    def exchange(self, site: str, patch: Vector) -> bool:
+        """Whether both add it; both refuse it with the same sentence."""
+        erase = training_pb2.EraseTask(method="patient_swap", version=self.real.version)
+        self.jobs[site].ask("swap", erase=erase)
+        refused: list[str] = []
+        for add in (
+            lambda: self._send(
+                site, patch, kind=training_pb2.PatchPurpose.PATCH, site=f"sites/{site}"
+            ),
+            lambda: self.central.exchange(patch, 0.0, site=site),
+        ):
+            try:
+                add()
+            except MalformedUpdate as error:
+                refused.append(error.message)
+        assert len(refused) in (0, 2)
+        assert len(set(refused)) <= 1
+        return not refused
+
+    def readmit(self, site: str) -> None:
+        self.jobs[site].remove()
+        self.central.remove(site, 0.0, subtract=True)
+        self.central.fenced.discard(site)
+
+    def _send(self, subject: str, patch: Vector, **more: Any) -> None:
+        job = self.jobs[subject]
         payload = encode(patch, self.real.client.plan.encoding)
         header = self.real.client.header("x", payload)
         header.patch.CopyFrom(
-            kinds(
+            training_pb2.PatchPurpose(
                 erasure=job.name,
                 fencing_token=job.token,
-                kind=kinds.CALIBRATION if calibration else kinds.PATCH,
                 epoch=self.real.epoch,
                 base_version=self.real.version,
+                **more,
             )
         )
         self.real.client.send(header, payload)
-        kind = EntryKind.CALIBRATION if calibration else EntryKind.PATCH
-        self.central.patch(patch, 0.0, kind=kind)
 
     def rows(self) -> list[Entry]:
         return [parse(row.canonical_json.encode()) for row in self.real.rows()]
@@ -106,7 +143,12 @@ class Pair:
     def _real(self, site: str, delta: Vector, base: int, epoch: int, records: int) -> object:
         try:
             receipt = self.real.client.push(
-                site, delta, base_version=base, epoch=epoch, record_count=records
+                site,
+                delta,
+                base_version=base,
+                epoch=epoch,
+                record_count=records,
+                exclusion_counter=self.counters.get(site, 0),
             )
         except (SiteFenced, StaleEpoch) as refused:
             return REFUSALS[type(refused)]
@@ -138,7 +180,7 @@ def told(row: Entry) -> tuple[Any, ...]:
         read_merges(row),
         details.get("entries"),
         details.get("subtracted"),
-        details.get("contribution_sha256"),
+        details.get("contribution_sha256") if row.kind is EntryKind.REMOVAL else None,
     )
 
 
@@ -181,8 +223,9 @@ def test_the_same_sequence_gives_the_same_rows_and_the_same_bits(
         assert pair.real.verify_ledger().holds
 
 
-def test_a_delta_of_half_precision_is_merged_as_it_travelled(tmp_path: Path) -> None:
-    with a_pair(tmp_path, encoding="float16") as pair:
+@pytest.mark.parametrize("encoding", ["float16", "bfloat16", "int8"])
+def test_a_delta_is_merged_as_it_travelled(tmp_path: Path, encoding: str) -> None:
+    with a_pair(tmp_path, encoding=encoding) as pair:
         for number, site in enumerate(["north", "south", "west"]):
             pair.push(site, number)
         pair.check()
@@ -199,6 +242,31 @@ def test_what_waits_of_a_site_is_voided_when_the_site_is_fenced(tmp_path: Path) 
         assert pair.central.contribution("south") is None
         pair.remove("south")
         pair.check()
+
+
+@pytest.mark.parametrize("strategy", ["fedasync", "fedbuff"])
+@pytest.mark.parametrize(
+    ("length", "epochs"), [(1e-4, 0), (0.2, 1), (0.5, None)], ids=["small", "large", "too large"]
+)
+def test_records_leave_by_an_exchange_or_a_readmission_by_the_same_rules(
+    tmp_path: Path, strategy: str, length: float, epochs: int | None
+) -> None:
+    with a_pair(tmp_path, strategy) as pair:
+        for number, site in enumerate(["south", "north", "south", "west", "south", "north"]):
+            pair.push(site, number)
+        pair.exclude("south")
+        pair.push("north", 20)
+        total = pair.central.contribution("south")
+        assert total is not None
+        added = pair.exchange("south", np.float32(length) * total)
+        assert added == (epochs is not None)
+        if not added:
+            pair.readmit("south")
+        assert pair.central.epoch == (1 if epochs is None else epochs)
+        for number, site in enumerate(["south", "west", "north", "south"], start=30):
+            assert pair.push(site, number) in (Fate.MERGED, Fate.BUFFERED)
+        pair.check()
+        assert pair.real.verify_ledger().holds
 
 
 @pytest.mark.parametrize("back", [-1, 3])

@@ -1,18 +1,21 @@
 """What every registered data source keeps to."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
+from dicom_files import a_dicom, ramp, save
 from PIL import Image
 
 from letheon import registry
 from letheon.errors import BadConfig
 from letheon.imaging.fitness import check_fit
 from letheon.imaging.sources.npz import write_npz
-from letheon.imaging.sources.source import Source
+from letheon.imaging.sources.source import Source, load_with_report
 from letheon.imaging.sources.synthetic import SyntheticSource
 
 CLASSES, CHANNELS, HEIGHT, WIDTH = 2, 3, 9, 10
@@ -41,11 +44,54 @@ def synthetic(folder: Path) -> Mapping[str, Any]:
     }
 
 
+def dicom(folder: Path) -> Mapping[str, Any]:
+    rows = ["file,label"]
+    for number in range(4):
+        save(a_dicom(ramp(12, 14) + number, PatientID=f"p{number}"), folder / f"{number}.dcm")
+        rows.append(f"{number}.dcm,{'ab'[number % 2]}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    size = [HEIGHT, WIDTH]
+    return {"path": str(folder), "labels": "labels.csv", "size": size, "channels": CHANNELS}
+
+
+def nifti(folder: Path) -> Mapping[str, Any]:
+    generator = np.random.default_rng(0)
+    for name in "abcd":
+        scan = nibabel.Nifti1Image(generator.random((7, 8, 5, CHANNELS), np.float32), np.eye(4))
+        nibabel.save(scan, folder / f"{name}.nii.gz")
+    (folder / "labels.csv").write_text("file,label\na,x\nb,y\nc,x\nd,y\n")
+    return {
+        "path": str(folder),
+        "labels": "labels.csv",
+        "volume": False,
+        "size": [HEIGHT, WIDTH],
+        "four_d": "channels",
+    }
+
+
+def tabular_csv(folder: Path) -> Mapping[str, Any]:
+    (folder / "site.csv").write_text("age,sex,ill\n61,m,0\n52,f,1\n47,f,0\n70,m,1\n")
+    return {
+        "path": str(folder / "site.csv"),
+        "target": "ill",
+        "categorical": {"sex": ["f", "m"]},
+        "standardise": {"age": [60, 10]},
+    }
+
+
+def share(folder: Path) -> Mapping[str, Any]:
+    return {"plugin": "synthetic", "arguments": synthetic(folder), "shares": 2, "share": 1}
+
+
 # A new source is tried by adding what builds its arguments here.
 ARGUMENTS: Mapping[str, Callable[[Path], Mapping[str, Any]]] = {
     "npz": npz,
     "image_folder": image_folder,
     "synthetic": synthetic,
+    "dicom": dicom,
+    "nifti": nifti,
+    "tabular_csv": tabular_csv,
+    "share": share,
 }
 
 
@@ -63,6 +109,9 @@ def test_a_source_follows_the_protocol(source: Source) -> None:
 
 def test_its_records_fit_the_plan_they_were_made_for(source: Source) -> None:
     records = source.load()
+    if len(records.images.shape) == 2:  # features have no pixels
+        assert np.isfinite(np.asarray(records.images)).all()
+        return
     check_fit(records, classes=CLASSES, channels=CHANNELS, height=HEIGHT, width=WIDTH)
     assert len(records.class_names) == CLASSES
 
@@ -79,14 +128,14 @@ def test_record_ids_are_unique(source: Source) -> None:
 
 
 def test_the_records_of_one_load_do_not_share_pixels_with_the_next(source: Source) -> None:
-    records = source.load()
-    if records.images.flags.writeable:
-        records.images[:] = 0
-    assert source.load().images.any()
+    pixels = np.asarray(source.load().images)
+    if pixels.flags.writeable:
+        pixels[:] = 0
+    assert np.asarray(source.load().images).any()
 
 
 def test_pixels_are_contiguous(source: Source) -> None:
-    assert source.load().images.flags.c_contiguous
+    assert np.asarray(source.load().images).flags.c_contiguous
 
 
 def test_its_records_survive_a_shard(source: Source, tmp_path: Path) -> None:
@@ -96,7 +145,30 @@ def test_its_records_survive_a_shard(source: Source, tmp_path: Path) -> None:
         registry.SOURCES, "npz", {"path": str(tmp_path / "shard" / "s.npz"), "split": "all"}
     )
     assert shard.load() == records
-    assert np.array_equal(shard.load().images, records.images)
+    assert np.array_equal(np.asarray(shard.load().images), np.asarray(records.images))
+
+
+def test_the_report_counts_the_records_that_load_gives(source: Source) -> None:
+    loaded = load_with_report(source)
+    records = source.load()
+    assert loaded.records == records
+    assert loaded.report.records == len(records)
+    assert sum(loaded.report.class_counts.values()) == len(records)
+    if records.patients is not None:
+        assert loaded.report.patients == len(set(records.patients))
+
+
+def test_what_leaves_the_report_holds_no_identifier(source: Source) -> None:
+    loaded = load_with_report(source)
+    told = json.dumps(loaded.report.to_dict()) + repr(loaded.report) + repr(loaded.records)
+    names = {*loaded.records.record_ids, *(loaded.records.patients or ())}
+    assert not any(name in told for name in names if len(name) > 3)
+
+
+def test_it_is_as_equal_when_its_rows_are_asked_for_in_another_order(source: Source) -> None:
+    records = source.load()
+    backwards = records.select(np.arange(len(records))[::-1])
+    assert backwards.select(np.arange(len(records))[::-1]) == records
 
 
 @pytest.mark.parametrize("name", registry.names(registry.SOURCES))

@@ -10,10 +10,20 @@ from pathlib import Path
 
 import pytest
 from builders import NOON, a_site, an_erasure
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from coordinator.adapters.sql import SqlStore
 from coordinator.domain.claim import Claim
 from coordinator.domain.erasure import Attempt, Certificate, Removal, Verdict, with_removal
+from coordinator.domain.evidence import (
+    Download,
+    EntrySignature,
+    Leaf,
+    LeafKind,
+    SignedCheckpoint,
+    SiteKey,
+)
 from coordinator.domain.ledger_rows import follow
 from coordinator.domain.model import (
     BufferedDelta,
@@ -27,6 +37,8 @@ from coordinator.domain.model import (
 from coordinator.domain.task import AnswerKind, Task, TaskKind
 from coordinator.domain.upload import Outcome, Receipt, Upload
 from coordinator.ports import Store, UnitOfWork
+from coordinator.services import audit
+from coordinator.services.site_signatures import key_due
 from letheon.errors import (
     BadConfig,
     LedgerBroken,
@@ -37,6 +49,7 @@ from letheon.errors import (
     UnknownTask,
 )
 from letheon.federation.ledger import Entry, EntryKind, merges, seal, verify_chain
+from letheon.proof.audit_chain import verify_rows
 
 SHA = "a" * 64
 
@@ -346,3 +359,89 @@ def test_a_bad_url_is_a_bad_configuration(url: str) -> None:
 def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailable):
         SqlStore(f"sqlite:///{tmp_path / 'missing' / 'x.sqlite'}")
+
+
+def an_audit_row(store: Store) -> None:
+    with store.write() as uow:
+        audit.record(uow, NOON, "site.registered", "sites/north", records=3)
+        uow.commit()
+
+
+def test_the_audit_log_is_chained_and_read_in_pages(store: Store) -> None:
+    for _ in range(3):
+        an_audit_row(store)
+    with store.read() as uow:
+        rows = uow.audit.page(0, 10)
+        assert verify_rows(rows) == uow.audit.newest()
+        assert [row.number for row in uow.audit.page(1, 1)] == [1]
+
+
+def test_a_row_of_evidence_can_neither_be_changed_nor_deleted(
+    store: Store, database_url: str
+) -> None:
+    an_audit_row(store)
+    with store.write() as uow:
+        uow.entries.add(first_entry())
+        uow.signatures.add(EntrySignature(0, "k" * 16, "c2ln"))
+        uow.log.add(Leaf(0, LeafKind.AUDIT_HEAD, None, b"x", "0" * 64, NOON))
+        uow.log.add_checkpoint(SignedCheckpoint(1, "note", NOON))
+        uow.commit()
+    engine = create_engine(database_url)
+    acts = ["UPDATE {} SET at = 'x'", "DELETE FROM {}"]
+    for table in ("audit_log", "log_leaves", "log_checkpoints", "entry_signatures"):
+        for act in acts[1:] if table == "entry_signatures" else acts:
+            with engine.connect() as connection, pytest.raises(DBAPIError) as caught:
+                connection.execute(text(act.format(table)))
+            told = str(caught.value)
+            assert "are never changed" in told or "permission denied" in told
+    engine.dispose()
+    with store.read() as uow:
+        assert uow.audit.newest() is not None
+        assert uow.log.size() == 1
+
+
+def test_the_log_answers_by_number_hash_kind_and_size(store: Store) -> None:
+    with store.write() as uow:
+        for number in range(3):
+            kind = LeafKind.AUDIT_HEAD if number == 1 else LeafKind.CERTIFICATE
+            uow.log.add(Leaf(number, kind, None, bytes([number]), f"{number:064x}", NOON))
+        uow.log.add_checkpoint(SignedCheckpoint(3, "three", NOON))
+        uow.commit()
+    with store.read() as uow:
+        assert uow.log.hashes(2) == [bytes(32), (1).to_bytes(32)]
+        newest = uow.log.newest(LeafKind.CERTIFICATE)
+        assert newest is not None
+        assert (newest.number, newest.content) == (2, b"\x02")
+        found = uow.log.by_hash(f"{1:064x}")
+        assert found is not None
+        assert found.kind is LeafKind.AUDIT_HEAD
+        assert uow.log.by_hash("f" * 64) is None
+        assert uow.log.checkpoint() == uow.log.checkpoint(3)
+        assert uow.log.checkpoint(2) is None
+
+
+def test_what_a_site_read_is_found_by_versions(store: Store) -> None:
+    with store.write() as uow:
+        with_sites(uow, "north", "south")
+        uow.downloads.save(Download("north", 0, 1, 4, NOON, NOON))
+        uow.downloads.save(Download("north", 1, 5, 9, NOON, NOON))
+        uow.downloads.save(Download("south", 0, 2, 2, NOON, NOON))
+        uow.commit()
+    with store.read() as uow:
+        found = [(one.site, one.epoch) for one in uow.downloads.overlapping(3, 5)]
+        assert found == [("north", 0), ("north", 1)]
+        assert uow.downloads.find("south", 1) is None
+
+
+def test_a_key_of_a_site_ends_and_another_begins(store: Store) -> None:
+    with store.write() as uow:
+        with_sites(uow, "north")
+        uow.site_keys.add(SiteKey("north", "a" * 16, "pem", -1, NOON))
+        uow.site_keys.save(SiteKey("north", "a" * 16, "pem", -1, NOON, until_entry=4))
+        uow.site_keys.add(SiteKey("north", "b" * 16, "pem", 4, NOON))
+        uow.commit()
+    with store.read() as uow:
+        keys = uow.site_keys.of("north")
+    assert [key.until_entry for key in keys] == [4, None]
+    due = [key_due(keys, entry) for entry in (0, 4, 5)]
+    assert [key.key_id[0] if key else None for key in due] == ["a", "a", "b"]

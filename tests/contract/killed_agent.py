@@ -48,8 +48,15 @@ class KilledAgent:
     """One state directory and the processes that use it, one after the other."""
 
     def __init__(
-        self, folder: Path, address: str, *, interval_s: float = 3600.0, grace_s: float = 10.0
+        self,
+        folder: Path,
+        address: str,
+        *,
+        interval_s: float = 3600.0,
+        grace_s: float = 10.0,
+        more: str = "",
     ) -> None:
+        """`more` is TOML that the configuration says besides."""
         self.state = folder / "state"
         self._folder = folder
         self._faults = folder / "faults"
@@ -58,6 +65,7 @@ class KilledAgent:
         self._config = folder / "agent.toml"
         self._config.write_text(
             CONFIG.format(address=address, state=self.state, interval=interval_s, grace=grace_s)
+            + more
         )
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -73,6 +81,7 @@ class KilledAgent:
             faults.DIRECTORY_VARIABLE: str(self._faults),
             faults.PROCESS_VARIABLE: "agent",
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(_SCRIPT.parents[1]),
         }
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(

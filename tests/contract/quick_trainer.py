@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,23 @@ class QuickTrainer:
     def __init__(self, folder: Path) -> None:
         self._ids = folder / "ids.json"
         self._ids.write_text(json.dumps(RECORD_IDS))
+        self._index = folder / "index.json"
+        self._index.write_text(json.dumps([[one, None] for one in RECORD_IDS]))
         self.plan: Plan | None = None
         self.trained: list[tuple[int, int]] = []  # base version, seed
         self.audited: list[int] = []
         self.erased = 0
+        self.retrained: list[tuple[int, int, tuple[str, ...]]] = []  # base, seed, records
+        self.before_retraining: deque[Callable[[], None]] = deque()
         self.before_training: deque[Callable[[], None]] = deque()
         self.before_answering: deque[Callable[[], None]] = deque()
+        self.skipped: dict[str, int] = {}
         self.gave_up = threading.Event()
         self.stopped = threading.Event()
 
     def open(self) -> Holdings:
-        return Holdings(3, 1, 1, {"sick": 2, "well": 1}, "fingerprint-1", self._ids)
+        counts = {"sick": 2, "well": 1}
+        return Holdings(3, 1, 1, counts, "fingerprint-1", self._ids, self._index, self.skipped)
 
     def adopt(self, plan: Plan) -> None:
         self.plan = plan
@@ -66,6 +72,19 @@ class QuickTrainer:
         self.audited.append(model.version)
         return ForgetStatistic(model.version, 3, 1, *([0.5] * 10))
 
+    def retrain(
+        self, base: ModelFile, record_ids: Path, rate: float, seed: int, target: Path
+    ) -> Payload:
+        ids = json.loads(record_ids.read_text())
+        if self.before_retraining:
+            self.before_retraining.popleft()()
+        self.retrained.append((base.version, seed, tuple(ids)))
+        return self._payload(target, seed, len(ids) / len(RECORD_IDS))
+
+    def audit_subject(self, model: ModelFile, seed: int, tokens: Sequence[str]) -> ForgetStatistic:
+        self.audited.append(model.version)
+        return ForgetStatistic(model.version, 8, 1, *([0.5] * 10))
+
     def erase(
         self, model: ModelFile, parameters: Mapping[str, Any], seed: int, target: Path
     ) -> ErasePatch:
@@ -81,10 +100,10 @@ class QuickTrainer:
         self.stopped.set()
         self.gave_up.set()
 
-    def _payload(self, target: Path, seed: int) -> Payload:
+    def _payload(self, target: Path, seed: int, share: float = 1.0) -> Payload:
         assert self.plan is not None
         delta = np.random.default_rng(seed).normal(size=self.plan.parameters.size)
-        content = encode(delta.astype(np.float32), self.plan.encoding)
+        content = encode((share * delta).astype(np.float32), self.plan.encoding)
         target.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
         return Payload(target, len(content), digest, self.plan.encoding)

@@ -121,7 +121,7 @@ def test_a_lost_receipt_is_asked_for_again(
     assert [row["state"] for row in uploads_in(tmp_path / "state")] == ["accepted"]
 
 
-@pytest.mark.parametrize("encoding", ["float32", "float16"])
+@pytest.mark.parametrize("encoding", ["float32", "float16", "int8"])
 def test_interrupted_transfers_go_on_where_they_stopped(
     tmp_path: Path, trainer: QuickTrainer, encoding: str
 ) -> None:

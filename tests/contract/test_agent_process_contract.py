@@ -152,8 +152,8 @@ def test_the_training_process_is_replaced_after_it_was_killed(start: Start, serv
     coordinator.until(lambda: name in coordinator.heartbeats)
     (child,) = daemon.children()
     child.kill()
-    beats = len(coordinator.heartbeats)
-    coordinator.until(lambda: len(coordinator.heartbeats) > beats + 2)
+    # A large process takes its time to be gone, and the task must outlive that.
+    coordinator.until(lambda: [one.pid for one in daemon.children()] not in ([child.pid], []))
     coordinator.of_no_use.add(name)
     coordinator.until(lambda: coordinator.abandoned == [name])
     (replacement,) = daemon.children()
@@ -259,6 +259,6 @@ def test_a_second_agent_on_one_state_dir_is_refused(start: Start, serve: Serve) 
 def test_the_daemon_never_imports_torch() -> None:
     code = (
         "import sys, client_agent.__main__, client_agent.bootstrap;"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'monai')))"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'opacus')))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

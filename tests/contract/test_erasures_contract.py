@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from erasure_builders import Federation, a_certificate, a_running_federation
+from erasure_builders import Federation, a_running_federation
 from google.protobuf.duration_pb2 import Duration
 
 from letheon.errors import (
@@ -22,6 +22,7 @@ from letheon.errors import (
     UnknownErasure,
     UnknownSite,
 )
+from letheon.proof.certificate import trust, verify_file
 from letheon.servicekit.signing import SigningKey
 from letheon.v1 import certificates_pb2, erasures_pb2, models_pb2, sites_pb2
 
@@ -153,7 +154,10 @@ def test_a_certified_erasure_shows_its_certificate_and_its_attempts(
         certificates_pb2.GetCertificateRequest(name=done.certificate)
     )
     key = SigningKey.load_or_create(tmp_path / "key.pem")
-    assert stored.content == a_certificate(done.name, key)
+    log_key = federation.coordinator.core.log.signer.key.public_pem
+    verified = verify_file(stored.content, trust(key.public_pem, log_key))
+    assert verified.statement["erasure"] == done.name
+    assert verified.caveat == ""
 
 
 def test_the_name_of_an_erased_site_is_never_used_again(

@@ -13,6 +13,7 @@ from builders import NOON, Client, a_coordinator, a_vector, an_erasure
 
 from coordinator.bootstrap import Coordinator
 from coordinator.domain.model import Destroyed
+from letheon import __version__
 from letheon.errors import (
     ExportSuspended,
     MalformedName,
@@ -163,6 +164,12 @@ def test_what_is_not_served_is_not_exported(running: Running) -> None:
         get(client, "models/serving")
     status = client.federation.GetFederation(federation_pb2.GetFederationRequest())
     assert not status.HasField("serving_version")
+
+
+def test_the_coordinator_tells_its_release(running: Running) -> None:
+    _, client = running
+    status = client.federation.GetFederation(federation_pb2.GetFederationRequest())
+    assert status.release == __version__
 
 
 def test_registering_again_is_harmless_and_updates_the_count(running: Running) -> None:

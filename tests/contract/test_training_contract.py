@@ -33,7 +33,7 @@ from letheon.errors import (
     UpdateAltered,
     UploadBusy,
 )
-from letheon.federation.encoding import encode
+from letheon.federation.encoding import ENCODINGS, decode, encode
 from letheon.federation.parameters import digest
 from letheon.servicekit.transfer import download, push
 from letheon.v1 import federation_pb2, ledger_pb2, training_pb2
@@ -369,14 +369,59 @@ def test_an_unfinished_upload_is_not_harmed_by_one_with_its_id(running: Running)
     assert client.send(header, PAYLOAD).receipt.version == 1
 
 
-def test_a_float16_plan_takes_float16_deltas(tmp_path: Path) -> None:
-    with a_coordinator(tmp_path, plan=a_plan(encoding="float16")) as (coordinator, client):
+@pytest.mark.parametrize("encoding", ["float16", "bfloat16", "int8"])
+def test_a_delta_is_merged_as_it_was_decoded(tmp_path: Path, encoding: str) -> None:
+    with a_coordinator(tmp_path, plan=a_plan(encoding=encoding)) as (coordinator, client):
         client.register("north")
         _, before = coordinator.core.live.snapshot()
         receipt = client.push("north", a_vector(7))
-        delta = a_vector(7).astype(np.float16).astype(np.float32)
+        delta = decode(encode(a_vector(7), encoding), encoding)
         _, after = coordinator.core.live.snapshot()
         assert np.array_equal(after, before + np.float32(receipt.coefficient) * delta)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_is_merged_is_what_was_decoded_and_the_ledger_replays_it(
+    tmp_path: Path, encoding: str
+) -> None:
+    plan = a_plan(encoding=encoding, top_share=0.2)
+    with a_coordinator(tmp_path, plan=plan) as (coordinator, client):
+        client.register("north")
+        _, before = coordinator.core.live.snapshot()
+        receipt = client.push("north", a_vector(7))
+        delta = decode(encode(a_vector(7), encoding), encoding)
+        _, after = coordinator.core.live.snapshot()
+        assert np.array_equal(after, before + np.float32(receipt.coefficient) * delta)
+        verdict = list(client.ledger.VerifyLedger(ledger_pb2.VerifyLedgerRequest()))[-1].verdict
+        assert verdict.holds, verdict.reason
+
+
+def test_a_site_may_choose_among_the_encodings_the_plan_accepts_and_no_other(
+    tmp_path: Path,
+) -> None:
+    plan = a_plan(encoding="float32", also_accepts=["int8"])
+    with a_coordinator(tmp_path, plan=plan) as (_, client):
+        client.register("north")
+        for encoding, accepted in (("int8", True), ("float32", True), ("float16", False)):
+            payload = encode(a_vector(3), encoding)
+            header = client.header("north", payload)
+            for tensor in header.layout:
+                tensor.dtype = encoding
+            if accepted:
+                assert client.send(header, payload).HasField("receipt")
+                continue
+            with pytest.raises(MalformedUpdate, match="float32 or int8") as refused:
+                client.send(header, payload)
+            assert refused.value.facts["rule"] == "dtype"
+
+
+def test_a_payload_that_does_not_unpack_is_refused_with_its_rule(tmp_path: Path) -> None:
+    with a_coordinator(tmp_path, plan=a_plan(encoding="int8+zstd")) as (_, client):
+        client.register("north")
+        payload = b"this is no frame at all"
+        with pytest.raises(MalformedUpdate) as refused:
+            client.send(client.header("north", payload), payload)
+        assert refused.value.facts["rule"] == "compression"
 
 
 def test_a_stale_delta_weighs_less_and_its_receipt_says_so(running: Running) -> None:

@@ -58,6 +58,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> str:
             return path.read_text()
         assert process.poll() is None, process.communicate()[1]
         pause.wait(0.05)
+    process.kill()  # whoever started it has nothing to stop it by yet
     raise AssertionError("the coordinator does not get ready")
 
 

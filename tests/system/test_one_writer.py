@@ -4,67 +4,27 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from builders import Client, a_federation, a_vector
-
-from letheon.federation.plan import Plan
+from builders import a_federation, a_vector
+from running_coordinator import Running
 
 pytestmark = pytest.mark.system
 
 
-class Running:
-    """A coordinator's process with a folder and a holder's name of its own."""
-
-    def __init__(self, directory: Path, database_url: str, instance: str, lease_s: float) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.address = directory / "address"
-        self.address.unlink(missing_ok=True)
-        config = directory / "coordinator.toml"
-        config.write_text(
-            f'data_dir = "{directory / "data"}"\n'
-            f'federation_dir = "{directory / "federation"}"\n'
-            f'address_file = "{self.address}"\n'
-            'listen = "127.0.0.1:0"\nredis_url = "redis://127.0.0.1:1/0"\nstop_seconds = 0.2\n'
-            f'[database]\nurl = "{database_url}"\ninstance = "{instance}"\n'
-            f"lease_seconds = {lease_s}\n[limits]\nreserve_bytes = 0\n"
-        )
-        self._log = (directory / "log").open("a+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "coordinator", "--config", str(config)], stderr=self._log
-        )
-
-    def log(self) -> str:
-        return (self.directory / "log").read_text()
-
-    def until(self, word: str) -> None:
-        self._poll(lambda: word in self.log(), f"no {word!r}")
-
-    def client(self) -> Client:
-        self._poll(self.address.exists, "it does not get ready")
-        plan = Plan.from_canonical((self.directory / "federation" / "plan.json").read_bytes())
-        return Client(self.address.read_text(), plan)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-        self.process.wait(10)
-        self._log.close()
-
-    def _poll(self, holds: Callable[[], bool], complaint: str) -> None:
-        pause, end = threading.Event(), time.monotonic() + 40
-        while not holds():
-            assert self.process.poll() is None, self.log()
-            assert time.monotonic() < end, f"{complaint}: {self.log()}"
-            pause.wait(0.02)
+def hang(running: Running, url: str) -> None:
+    """Stops it, but not inside a write: SQLite's one lock would then be nobody's to take."""
+    sqlite = url.removeprefix("sqlite:///")
+    if sqlite == url:
+        running.process.send_signal(signal.SIGSTOP)
+        return
+    with closing(sqlite3.connect(sqlite, timeout=20, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        running.process.send_signal(signal.SIGSTOP)
+        database.execute("ROLLBACK")
 
 
 @pytest.fixture
@@ -104,7 +64,7 @@ def test_a_leader_that_hangs_is_replaced_and_ends_when_it_wakes(url: str, tmp_pa
         client.register("north")
         client.push("north", a_vector(1))
         client.close()
-        first.process.send_signal(signal.SIGSTOP)
+        hang(first, url)
         for folder in ("data", "federation"):
             shutil.copytree(tmp_path / "a" / folder, tmp_path / "b" / folder)
         second = Running(tmp_path / "b", url, "b", lease_s=1.5)

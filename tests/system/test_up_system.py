@@ -44,11 +44,11 @@ def processes_of(folder: Path) -> list[int]:
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def up(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """`letheon up` with three sites, and the document it prints once it runs."""
     words = ["up", "--synthetic", "--sites", "3", "--port", "0", "--pace", "0.3"]
     process = subprocess.Popen(
-        [*LETHEON, *words, "--dir", str(folder), "--format", "json"],
+        [*LETHEON, *words, *more, "--dir", str(folder), "--format", "json"],
         stdout=subprocess.PIPE,
         stderr=(folder.parent / f"{folder.name}.err").open("a"),
         text=True,
@@ -87,7 +87,7 @@ def check_metrics(folder: Path, pages: dict[str, str]) -> None:
     """Every process serves its metrics, and prometheus.yml names every page."""
     promised = {
         "coordinator": ["letheon_update_stage_seconds_bucket", "letheon_erasure_queue_depth"],
-        "calibrator": ["letheon_calibrator_queue_depth"],
+        "calibrator": ["letheon_calibrator_jobs"],
         "site-2": ["letheon_agent_tasks_total"],
     }
     assert set(pages) == {"coordinator", "calibrator", "site-1", "site-2", "site-3"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -11,9 +12,24 @@ _READ_BYTES = 256 * 1024
 
 
 class ThrottledLink:
-    """Forwards connections to `target` (host, port), each way at `bytes_per_s` at most."""
+    """Forwards connections to `target` (host, port), each way at `bytes_per_s` at most.
 
-    def __init__(self, target: tuple[str, int], bytes_per_s: float) -> None:
+    Of the pieces of `piece_bytes`, a share of `broken` is lost and its connection with it.
+    """
+
+    def __init__(
+        self,
+        target: tuple[str, int],
+        bytes_per_s: float,
+        *,
+        piece_bytes: int = _READ_BYTES,
+        broken: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.breaks = 0
+        self._piece_bytes = piece_bytes
+        self._broken = broken
+        self._random = random.Random(seed)
         self.to_server = 0  # payload and framing, in bytes
         self.to_client = 0
         self._target = target
@@ -57,7 +73,11 @@ class ThrottledLink:
         free_at = time.monotonic()
         pause = threading.Event()
         with contextlib.suppress(OSError):
-            while data := source.recv(_READ_BYTES):
+            while data := source.recv(self._piece_bytes):
+                # Short messages are not pieces: what is counted is the payload's way.
+                if len(data) * 2 > self._piece_bytes and self._random.random() < self._broken:
+                    self.breaks += 1
+                    break
                 target.sendall(data)
                 setattr(self, counter, getattr(self, counter) + len(data))
                 free_at = max(free_at, time.monotonic() - 0.05) + len(data) / self._bytes_per_s

@@ -63,6 +63,10 @@ def look_up(content: dict[str, Any], key: str) -> Any:
     return value
 
 
+# Exclude keys that the sample shows.
+STANDS_ALONE = {"image.features", "training.code"}
+
+
 def in_full(name: str) -> str:
     """The sample with everything in force that it has commented out."""
     return COMMENTED_OUT.sub(r"\1", (DEPLOY / f"{name}.toml").read_text())
@@ -95,6 +99,9 @@ def test_the_plan_is_accepted_as_it_is_and_in_full(tmp_path: Path) -> None:
 def test_a_sample_has_every_key_and_shows_its_default(name: str) -> None:
     content = tomllib.loads(in_full(name))
     for key, field in keys_of(MODELS[name]):
+        if key in STANDS_ALONE:
+            assert key in in_full(name)  # in a comment
+            continue
         try:
             shown = look_up(content, key)
         except KeyError:

@@ -17,7 +17,14 @@ from letheon.cli.demo.data import Found, find_images, resplit, trimmed
 from letheon.cli.demo.memory import Usage
 from letheon.cli.demo.picture import draw
 from letheon.cli.demo.report import Run, print_report, summary
-from letheon.cli.demo.runs import CERTIFICATE_FILE, KEY_FILE, Lab, reference_run, withdrawal_run
+from letheon.cli.demo.runs import (
+    CERTIFICATE_FILE,
+    KEY_FILE,
+    LOG_KEY_FILE,
+    Lab,
+    reference_run,
+    withdrawal_run,
+)
 from letheon.cli.demo.settings import DemoSettings, short
 from letheon.cli.exits import ExitCode, advice, exit_code
 from letheon.cli.interrupts import INTERRUPTED, terminated_as_interrupt
@@ -51,6 +58,10 @@ def demo(
     kill_coordinator: Annotated[
         bool, typer.Option("--kill-coordinator", help="kill -9 it during training.")
     ] = False,
+    secure: Annotated[
+        bool,
+        typer.Option("--secure", envvar="SECURE", help="TLS everywhere, enrolment by token."),
+    ] = False,
 ) -> None:
     """Five hospitals train, one withdraws, the model forgets it; real processes throughout."""
     settings = DemoSettings(
@@ -58,6 +69,7 @@ def demo(
         calibrate=calibrate,
         with_retrain=with_retrain,
         kill_coordinator=kill_coordinator,
+        secure=secure,
         seed=seed,
         out=out,
         official_split=official_split,
@@ -146,12 +158,12 @@ def _publish(run: Run) -> None:
     print_report(run)
     files = ["summary.json", "demo.png"]
     certified = run.told.certificate is not None
-    files += [CERTIFICATE_FILE, KEY_FILE] if certified else []
+    files += [CERTIFICATE_FILE, KEY_FILE, LOG_KEY_FILE] if certified else []
     say(f"Written to {out}: {', '.join(files)}; logs in {out / 'federation' / 'logs'}.")
     if certified:
         say(
             f"Check it yourself: letheon certificate verify {out / CERTIFICATE_FILE} "
-            f"--key {out / KEY_FILE}"
+            f"--key {out / KEY_FILE} --log-key {out / LOG_KEY_FILE}"
         )
 
 

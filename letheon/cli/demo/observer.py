@@ -26,7 +26,7 @@ from letheon.errors import BadData, LetheonError
 from letheon.federation.parameters import Vector, unflatten
 from letheon.federation.plan import Plan
 from letheon.imaging import backdoor as probes
-from letheon.imaging.models.model import ImageSpec
+from letheon.imaging.models.model import spec_of
 from letheon.imaging.models.weights import initialise, write_weights
 from letheon.imaging.records import Records
 from letheon.imaging.scores import record_losses, utility
@@ -109,11 +109,10 @@ class Observer:
         self._lock = threading.Lock()
         content = remote.federation.GetPlan(federation_pb2.GetPlanRequest()).canonical_json
         self._plan = Plan.from_canonical(content)
-        image = self._plan.image
         self._module = initialise(
             self._plan.model.plugin,
             self._plan.model.arguments,
-            ImageSpec(image.channels, image.height, image.width),
+            spec_of(self._plan.image.shape),
             self._plan.classes,
             0,
         )

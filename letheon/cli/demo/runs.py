@@ -37,7 +37,7 @@ from letheon.cli.screen import say
 from letheon.errors import LetheonError
 from letheon.imaging.backdoor import Trigger
 from letheon.imaging.records import Records
-from letheon.unlearning.certificate import verify
+from letheon.proof.certificate import trust, verify_file
 from letheon.v1 import erasures_pb2
 
 # Poisoned share of the withdrawn site's records of other classes, as in the study.
@@ -45,7 +45,7 @@ BACKDOOR_SHARE = 0.7
 # In fewer seconds one delta more or less is more than the five per cent that is looked for.
 WINDOW_AT_LEAST_S = 20.0
 CERTIFICATE_FILE = "certificate.json"
-KEY_FILE = "signing_key.pub.pem"
+KEY_FILE, LOG_KEY_FILE = "signing_key.pub.pem", "coordinator_key.pub.pem"
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,15 @@ def withdrawal_run(lab: Lab) -> Outcome:
     settings = lab.settings
     folder, sites = lab.prepare("federation", frozenset())
     lab.tell("starting Redis, coordinator, calibrator and the agents")
-    with LocalFederation(folder, sites, pace=settings.pace, say=lab.tell) as federation:
+    with LocalFederation(
+        folder, sites, pace=settings.pace, secure=settings.secure, say=lab.tell
+    ) as federation:
         lab.tell(f"coordinator at {federation.address}")
+        if federation.secure is not None:
+            lab.tell(
+                "every connection is mutual TLS; each site traded a one-time token; updates and "
+                "models are signed; the coordinator's files are encrypted"
+            )
         with connect(federation.address) as remote:
             observer = Observer(remote, lab.dataset.test, lab.backdoor, seed=settings.seed)
             story = Story(settings, federation, remote, observer, lab.tell)
@@ -119,6 +126,7 @@ def withdrawal_run(lab: Lab) -> Outcome:
     lab.tell("all processes are stopped")
     write_certificate(settings.out / CERTIFICATE_FILE, told.certificate)
     shutil.copyfile(folder.public_key, settings.out / KEY_FILE)
+    shutil.copyfile(folder.coordinator_public_key, settings.out / LOG_KEY_FILE)
     counts = _count(folder, sites, story.ledger, told)
     return Outcome(
         told=told,
@@ -161,12 +169,13 @@ def _throughput(ledger: LedgerLog, told: Told) -> Throughput | None:
 
 
 def _certificate_problem(told: Told, folder: FederationFolder) -> str | None:
-    """Why the certificate does not hold under the calibrator's own key, or None."""
+    """Why the certificate does not hold under the keys of this federation, or None."""
     if told.certificate is None:
         due = told.erasure.state == erasures_pb2.Erasure.CERTIFIED
         return "there is none" if due else None
     try:
-        verify(told.certificate, folder.public_key.read_bytes())
+        log_key = folder.coordinator_public_key.read_bytes()
+        verify_file(told.certificate, trust(folder.public_key.read_bytes(), log_key))
     except LetheonError as error:
         return error.message
     return None
@@ -178,7 +187,9 @@ def reference_run(lab: Lab, outcome: Outcome) -> Measurement:
     folder, sites = lab.prepare("retrained", frozenset({WITHDRAWN}))
     lab.tell(f"retraining without {WITHDRAWN}: {outcome.retained_deltas} deltas")
     with (
-        LocalFederation(folder, sites, pace=settings.pace, say=lab.tell) as federation,
+        LocalFederation(
+            folder, sites, pace=settings.pace, secure=settings.secure, say=lab.tell
+        ) as federation,
         connect(federation.address) as remote,
     ):
         observer = Observer(remote, lab.dataset.test, lab.backdoor, seed=settings.seed)

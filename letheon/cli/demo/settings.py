@@ -27,6 +27,7 @@ class DemoSettings:
     calibrate: bool = False
     with_retrain: bool = False
     kill_coordinator: bool = False
+    secure: bool = False
     seed: int = 0
     out: Path = Path("out/demo")
     sites: int = 5

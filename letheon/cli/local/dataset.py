@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from letheon.errors import BadData
-from letheon.imaging.fitness import check_fit
-from letheon.imaging.records import Records
+from letheon.imaging.records import LabelKind, Records
 from letheon.imaging.sources.npz import NpzSource
 from letheon.imaging.sources.synthetic import SyntheticSource
+from letheon.imaging.tasks.task import build_task
 
 Split = Literal["train", "validation", "test"]
 
+_TASKS = {
+    LabelKind.CLASS: "classification",
+    LabelKind.MULTI: "multi_label",
+    LabelKind.MASK: "segmentation",
+}
 _SYNTHETIC = {"train": 3000, "validation": 400, "test": 600}
 _SYNTHETIC_CLASSES = 4
 _SYNTHETIC_SIDE = 28
@@ -29,10 +34,16 @@ class Dataset:
     test: Records
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        _, channels, height, width = self.training.images.shape
-        return int(channels), int(height), int(width)
+    def image_shape(self) -> tuple[int, ...]:
+        """Of one record: (channels, [depth,] height, width), or (features,)."""
+        return tuple(int(side) for side in self.training.images.shape[1:])
+
+    @property
+    def task(self) -> str:
+        """The task that the labels are made for."""
+        if len(self.image_shape) == 1:
+            return "tabular"
+        return _TASKS[self.training.label_kind]
 
     @property
     def classes(self) -> int:
@@ -72,7 +83,7 @@ def make_synthetic(seed: int) -> Dataset:
 
 
 def _checked(dataset: Dataset) -> Dataset:
-    channels, height, width = dataset.image_shape
+    task = build_task(dataset.task, {})
     for part in (dataset.training, dataset.validation, dataset.test):
-        check_fit(part, classes=dataset.classes, channels=channels, height=height, width=width)
+        task.check_fit(part, shape=dataset.image_shape, classes=dataset.classes)
     return dataset

@@ -57,6 +57,11 @@ class FederationFolder:
         return self.signing_key.with_suffix(".pub.pem")
 
     @property
+    def coordinator_public_key(self) -> Path:
+        """What checks models and the transparency log; written when the coordinator starts."""
+        return self.coordinator / "coordinator_key.pub.pem"
+
+    @property
     def prometheus(self) -> Path:
         """Where the metrics of this federation are, for a Prometheus."""
         return self.root / "prometheus.yml"
@@ -75,6 +80,10 @@ class FederationFolder:
     def marker(self) -> Path:
         """Written last by the preparation: how this federation was made."""
         return self.root / "up.json"
+
+    def own_settings(self, home: Path) -> Path:
+        """What the configuration of a site, or of the calibrator, says of its own; JSON."""
+        return home / "settings.json"
 
     def config_of(self, service: str) -> Path:
         """TOML of the coordinator or the calibrator."""

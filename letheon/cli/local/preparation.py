@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from letheon.cli.local.dataset import Dataset
 from letheon.cli.local.folder import FederationFolder, Made, write_marker
@@ -18,9 +19,10 @@ from letheon.cli.local.toml_text import TomlTable, toml_text
 from letheon.errors import BadConfig
 from letheon.federation.plan import load_plan
 from letheon.imaging.partition import dirichlet_partition
-from letheon.imaging.records import Records
+from letheon.imaging.records import LabelKind, Records
 from letheon.imaging.sources.npz import write_npz
 
+_SIDES_OF_A_VOLUME = ("channels", "depth", "height", "width")
 RECORDS_FILE = "records.npz"
 CALIBRATION_FILE = "calibration.npz"
 AUDIT_FILE = "audit.npz"
@@ -49,14 +51,12 @@ class Recipe:
 
 def draft_of(dataset: Dataset, settings: Mapping[str, TomlTable] | None = None) -> TomlTable:
     """A plan for a data set: a small GroupNorm network, asynchronous merging by age."""
-    channels, height, width = dataset.image_shape
     draft: dict[str, object] = {
         "name": dataset.name.replace("_", "-").lower(),
         "classes": dataset.classes,
         "class_names": list(dataset.training.class_names),
         "encoding": "float32",
-        "model": {"plugin": "small_cnn", "arguments": {"width": 16}},
-        "image": {"channels": channels, "height": height, "width": width},
+        **_task_of(dataset),
         "training": {
             "local_steps": 32,
             "batch_size": 32,
@@ -71,6 +71,37 @@ def draft_of(dataset: Dataset, settings: Mapping[str, TomlTable] | None = None) 
         **(settings or {}),
     }
     return draft  # type: ignore[return-value]
+
+
+def _task_of(dataset: Dataset) -> dict[str, object]:
+    """Task, network and shape of a record."""
+    shape = dataset.image_shape
+    if len(shape) == 1:
+        return {
+            "task": {"plugin": "tabular"},
+            "model": {"plugin": "mlp"},
+            "image": {"features": shape[0]},
+        }
+    sides = ("channels", "height", "width") if len(shape) == 3 else _SIDES_OF_A_VOLUME
+    image = dict(zip(sides, shape, strict=True))
+    if dataset.task == "segmentation":
+        return {
+            "task": {"plugin": "segmentation"},
+            "model": {"plugin": "monai_unet"},
+            "image": image,
+        }
+    model: dict[str, object] = {"plugin": "small_cnn", "arguments": {"width": 16}}
+    if len(shape) > 3:
+        model = {"plugin": "small_cnn_3d"}
+    told = {} if dataset.task == "classification" else {"task": {"plugin": dataset.task}}
+    return {**told, "model": model, "image": image}
+
+
+def dealing_labels(records: Records) -> npt.NDArray[np.int64]:
+    """What a skewed deal goes by, [n]: the class; nothing where a record has no one class."""
+    if records.label_kind is LabelKind.CLASS:
+        return np.asarray(records.labels)
+    return np.zeros(len(records), dtype=np.int64)
 
 
 def prepare(
@@ -89,9 +120,9 @@ def prepare(
     Raises BadConfig for a plan that cannot be built, BadData for a split that is too small.
     """
     _write_draft(folder, dataset, recipe, settings)
-    _initialise(folder, recipe.seed)
+    initialise(folder, recipe.seed)
     shares = dirichlet_partition(
-        dataset.training.labels,
+        dealing_labels(dataset.training),
         recipe.sites,
         recipe.alpha,
         recipe.seed,
@@ -135,8 +166,11 @@ def halves(records: Records, seed: int) -> tuple[Records, Records]:
     return records.select(mask), records.select(~mask)
 
 
-def _initialise(folder: FederationFolder, seed: int) -> None:
-    """Runs `letheon federation init` as its own process: torch stays out of this one."""
+def initialise(folder: FederationFolder, seed: int) -> None:
+    """Runs `letheon federation init` as its own process: torch stays out of this one.
+
+    Raises BadConfig with the sentence that it ended with.
+    """
     shutil.rmtree(folder.federation, ignore_errors=True)
     partial = folder.root / "federation.partial"
     shutil.rmtree(partial, ignore_errors=True)

@@ -16,7 +16,8 @@ from typing import Self
 
 from letheon.cli.local import configs
 from letheon.cli.local.folder import FederationFolder
-from letheon.cli.remote import Remote, connect
+from letheon.cli.local.secure import Secure, prepare_secure
+from letheon.cli.remote import Endpoint, Remote, connect
 from letheon.errors import BadConfig, Unavailable
 from letheon.servicekit.backoff import Backoff
 from letheon.servicekit.embedded_redis import EmbeddedRedis
@@ -79,16 +80,23 @@ class LocalFederation:
         port: int = 0,
         pace: Pace | None = None,
         agent_start_s: float = 0.0,
+        secure: bool = False,
         say: Callable[[str], None] = lambda _line: None,
+        tracing: str | None = None,
     ) -> None:
+        """`tracing` is the OTLP receiver that every process sends its traces to."""
         self.folder = folder
         self.sites = tuple(sites)
         names = ("coordinator", "calibrator", *self.sites)
-        own, *ports = free_ports(1 + len(names), but=port)
+        own, enrolment, *ports = free_ports(2 + len(names), but=port)
+        self._enrolment = f"{configs.HOST}:{enrolment}"
+        self._wants_secure = secure
+        self.secure: Secure | None = None  # made at the start
         self.port = port or own
         self._asked_for_port = bool(port)
         self._pace = pace or Pace()
         self._agent_start_s = agent_start_s
+        self._tracing = tracing
         self._say = say
         self._redis = EmbeddedRedis(folder.redis)
         self._kept: dict[str, _Kept] = {}
@@ -102,9 +110,10 @@ class LocalFederation:
         return self._metrics
 
     @property
-    def address(self) -> str:
-        """host:port of the coordinator."""
-        return f"{configs.HOST}:{self.port}"
+    def address(self) -> Endpoint:
+        """host:port of the coordinator, with the operator's identity if it is secure."""
+        identity = None if self.secure is None else self.secure.identity()
+        return Endpoint(f"{configs.HOST}:{self.port}", identity)
 
     def __enter__(self) -> Self:
         try:
@@ -120,11 +129,18 @@ class LocalFederation:
     def _start(self) -> None:
         if self._asked_for_port:
             check_port(self.port)
+        if self._wants_secure:
+            self.secure = prepare_secure(self.folder, self._enrolment)
         self._redis.start()
         url = self._redis.url
         path = configs.write_coordinator(
-            self.folder, port=self.port, redis_url=url, metrics=self._metrics["coordinator"]
+            self.folder,
+            port=self.port,
+            redis_url=url,
+            metrics=self._metrics["coordinator"],
+            secure=self.secure,
         )
+        self._trace(path)
         self._launch("coordinator", "coordinator", path)
         self._await_coordinator()
         path = configs.write_calibrator(
@@ -132,7 +148,9 @@ class LocalFederation:
             coordinator=self.address,
             redis_url=url,
             metrics=self._metrics["calibrator"],
+            secure=self.secure,
         )
+        self._trace(path)
         self._launch("calibrator", "calibrator", path)
         for number, site in enumerate(self.sites):
             if number and self._agent_start_s:
@@ -143,9 +161,17 @@ class LocalFederation:
                 coordinator=self.address,
                 settings=self._pace.settings(site),
                 metrics=self._metrics[site],
+                secure=self.secure,
             )
+            self._trace(path)
+            if self.secure is not None:
+                self.secure.enrol(site, path, self.address, _environment())
             self._launch(site, "client_agent", path)
         configs.write_prometheus(self.folder, self._metrics)
+
+    def _trace(self, config: Path) -> None:
+        if self._tracing is not None:
+            configs.add_tracing(config, self._tracing)
 
     def _launch(self, name: str, module: str, config: Path) -> None:
         child = Child(

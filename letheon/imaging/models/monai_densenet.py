@@ -1,4 +1,4 @@
-"""A DenseNet of MONAI, small, with GroupNorm in place of BatchNorm.
+"""A DenseNet of MONAI for images and volumes, small, with GroupNorm in place of BatchNorm.
 
 Huang et al., CVPR 2017 (arXiv 1608.06993). GroupNorm, because running statistics of a
 BatchNorm cannot be merged, nor subtracted again, as parameters can.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from letheon.errors import BadConfig
-from letheon.imaging.models.model import ImageSpec
+from letheon.imaging.models.model import Spec, image_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,7 @@ _GROUPS = 4
 
 
 def build(
-    spec: ImageSpec,
+    spec: Spec,
     classes: int,
     init_features: int = 16,
     growth_rate: int = 8,
@@ -33,18 +33,15 @@ def build(
     if init_features % (2 * _GROUPS) or growth_rate % (2 * _GROUPS):
         raise ValueError(f"init_features and growth_rate must be multiples of {2 * _GROUPS}")
     smallest = 2 ** (len(block_config) + 1)
-    if min(spec.height, spec.width) < smallest:
-        raise ValueError(
-            f"images of {spec.height}x{spec.width} are too small: {smallest}x{smallest} at least"
-        )
+    image = image_spec(spec, dimensions=(2, 3), smallest=smallest)
     try:
         # Importing MONAI takes seconds; only who builds this network pays for it.
         from monai.networks.nets.densenet import DenseNet
     except ImportError as error:
         raise BadConfig("monai_densenet needs MONAI: install letheon[torch]") from error
     network: nn.Module = DenseNet(
-        spatial_dims=2,
-        in_channels=spec.channels,
+        spatial_dims=len(image.space),
+        in_channels=image.channels,
         out_channels=classes,
         init_features=init_features,
         growth_rate=growth_rate,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from letheon.imaging.models.model import ImageSpec
+from letheon.imaging.models.model import Spec, image_spec
 
 _MAP = 7  # height and width of the coarse map
 
@@ -48,7 +48,7 @@ def _stage(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     )
 
 
-def build(spec: ImageSpec, classes: int, width: int = 16) -> nn.Module:
+def build(spec: Spec, classes: int, width: int = 16) -> nn.Module:
     """The network; about 126,000 parameters at width 16. `width` is a multiple of 4.
 
     Images of any size from 4x4 on fit.
@@ -57,6 +57,5 @@ def build(spec: ImageSpec, classes: int, width: int = 16) -> nn.Module:
         raise ValueError(f"width must be a positive multiple of 4, not {width}")
     if classes < 2:
         raise ValueError(f"a classifier needs at least two classes, not {classes}")
-    if min(spec.height, spec.width) < 4:
-        raise ValueError(f"images of {spec.height}x{spec.width} are too small: 4x4 at least")
-    return SmallCnn(spec.channels, classes, width)
+    image = image_spec(spec, dimensions=(2,), smallest=4)
+    return SmallCnn(image.channels, classes, width)

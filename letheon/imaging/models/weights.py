@@ -12,7 +12,7 @@ from torch import nn
 
 from letheon import registry
 from letheon.errors import BadConfig, MalformedUpdate
-from letheon.imaging.models.model import ImageSpec
+from letheon.imaging.models.model import Spec
 
 
 def read_weights(module: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
@@ -47,7 +47,7 @@ def write_weights(module: nn.Module, weights: Mapping[str, npt.NDArray[np.float3
 
 
 def initialise(
-    plugin: str, arguments: Mapping[str, Any], spec: ImageSpec, classes: int, seed: int
+    plugin: str, arguments: Mapping[str, Any], spec: Spec, classes: int, seed: int
 ) -> nn.Module:
     """Builds a registered network; same arguments and seed, same weights.
 

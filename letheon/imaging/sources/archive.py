@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from letheon.errors import BadData
-from letheon.imaging.records import Images, Labels
+from letheon.imaging.records import Labels, Pixels, Targets
 
 Array = npt.NDArray[np.generic]
 
@@ -65,6 +65,30 @@ class Archive:
             )
         return values.astype(np.int64)
 
+    def targets(self, key: str) -> Targets:
+        """Labels of any kind: one a record, one column a class, or masks of uint8."""
+        values = self.read(key)
+        if values.ndim >= 3 and values.dtype == np.uint8:
+            return values
+        return self.labels(key) if values.ndim < 2 else self.whole_numbers(key)
+
+    def features_or_volumes(self, key: str) -> Pixels:
+        """What is stored with the channels first: [n, features] or [n, c, d, h, w]."""
+        values = self.read(key)
+        if values.ndim not in (2, 4, 5):
+            raise BadData(
+                f"{key!r} of {self.path} has shape {list(values.shape)}; wanted [n, features], "
+                "[n, c, h, w] or [n, c, d, h, w] with the channels first",
+                path=self.path,
+            )
+        if values.ndim == 2:
+            if values.dtype != np.float32 or not np.isfinite(values).all():
+                raise BadData(
+                    f"{key!r} of {self.path} must be finite float32 features", path=self.path
+                )
+            return values.astype(np.float32)
+        return self._pixels(key, values)
+
     def labels(self, key: str) -> Labels:
         """One label a record: stored as [n] or [n, 1]."""
         values = self.whole_numbers(key)
@@ -90,7 +114,7 @@ class Archive:
             )
         return tuple(str(value) for value in values.tolist())
 
-    def images(self, key: str) -> Images:
+    def images(self, key: str) -> Pixels:
         """Images as float32 [n, c, h, w] in [0, 1]."""
         values = self.read(key)
         grey = values.ndim == 3
@@ -104,7 +128,7 @@ class Archive:
         shaped = pixels[:, None] if grey else np.moveaxis(pixels, -1, 1)
         return np.ascontiguousarray(shaped)
 
-    def _pixels(self, key: str, values: Array) -> Images:
+    def _pixels(self, key: str, values: Array) -> Pixels:
         if values.dtype == np.uint8:
             return values.astype(np.float32) / np.float32(255)
         if values.dtype != np.float32:

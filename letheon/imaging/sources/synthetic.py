@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from letheon.imaging.records import Images, Records
+from letheon.imaging.records import Pixels, Records
 
 _STRIPE_PERIOD_PX = 4.5
 # Faint stripes drown in the noise: no network reaches every record, and one that remembers
@@ -66,7 +66,7 @@ class SyntheticSource:
         patient: npt.NDArray[np.int64],
         patients: int,
         generator: np.random.Generator,
-    ) -> Images:
+    ) -> Pixels:
         count = len(labels)
         jitter = _uniform(generator, count, -0.04, 0.04)
         down, right = np.mgrid[-1 : 1 : self.height * 1j, -1 : 1 : self.width * 1j]

@@ -65,9 +65,12 @@ def render_page(
     parts = [_INTRODUCTION]
     if not any(studies.values()) and not any(patients.values()):
         parts.append("No results have been committed yet.\n")
-    compared = {name: units for name, units in studies.items() if name != choice.STUDY}
-    parts += [_study(name, units) for name, units in sorted(compared.items()) if units]
-    parts += [section(name, units) for name, units in sorted(patients.items()) if units]
+    planned = {stage.study: stage.what for stage in load_stages(configurations / "stages.toml")}
+    for name in [*planned, *sorted({*studies, *patients} - {*planned, choice.STUDY})]:
+        if units := studies.get(name):
+            parts.append(_study(name, units, planned.get(name, "")))
+        if persons := patients.get(name):
+            parts.append(section(name, persons))
     if studies.get(choice.STUDY):
         parts.append(choice.choice_section(studies[choice.STUDY]))
     missing = []
@@ -78,9 +81,10 @@ def render_page(
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _study(name: str, units: Sequence[UnitFile]) -> str:
+def _study(name: str, units: Sequence[UnitFile], what: str) -> str:
     summary = summarise_units(units)
-    parts = [f"## Study `{name}`\n", f"Settings `{summary.settings[:12]}`.\n"]
+    begun = f"{what[0].upper()}{what[1:]}. " if what else ""
+    parts = [f"## Study `{name}`\n", f"{begun}Settings `{summary.settings[:12]}`.\n"]
     if summary.notes:
         parts.append(f"Incomplete:\n\n{bullets(summary.notes)}")
     parts.append(overview(summary))

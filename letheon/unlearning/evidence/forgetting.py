@@ -7,7 +7,7 @@ difference. Numpy only; the agent's training child computes it and only aggregat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,21 @@ def forget_statistic(
         mean_loss_erased=float(-erased.scores.mean()),
         mean_loss_control=float(-control.scores.mean()),
     )
+
+
+def coarse(statistic: ForgetStatistic) -> ForgetStatistic:
+    """The same of few records, told so that nobody learns how many they are.
+
+    The count goes down to a power of two, which makes every test of it the weaker and none the
+    stronger; rates and means have two digits, of which no count of records can be read.
+    """
+    rounded = {
+        name: round(value, 2)
+        for name, value in asdict(statistic).items()
+        if name not in ("erased_records", "control_records")
+    }
+    down = 1 << (statistic.erased_records.bit_length() - 1)
+    return replace(statistic, erased_records=down, **rounded)
 
 
 def _group(

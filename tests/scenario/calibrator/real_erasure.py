@@ -42,7 +42,6 @@ class Sites:
         client.register(*self._names)
         for number, name in enumerate(self._names):
             client.push(name, a_vector(number), base_version=number)
-        self._version_before = len(self._names)
         self._draws = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -86,9 +85,12 @@ class Sites:
                 answer = training_pb2.EvaluateAnswer(utilities=utilities)
                 self._answer(name, task.evaluate.name, evaluate=answer)
             case "audit":
+                asked = erasures_pb2.GetErasureRequest(name=task.audit.erasure)
+                stub = erasures_pb2_grpc.ErasuresStub(self._client.channel)
+                # Deltas of the retained sites may arrive between the request and the removal.
+                before = stub.GetErasure(asked).removal.version_before
                 statistics = [
-                    a_statistic(v, 0.7 if v <= self._version_before else 0.5)
-                    for v in task.audit.versions
+                    a_statistic(v, 0.7 if v <= before else 0.5) for v in task.audit.versions
                 ]
                 answer = training_pb2.AuditAnswer(statistics=statistics)
                 self._answer(name, task.audit.name, audit=answer)

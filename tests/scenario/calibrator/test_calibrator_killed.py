@@ -5,7 +5,7 @@ import pytest
 from erasure_world import BEFORE, ScriptedCoordinator
 
 from calibrator.ports import Certified
-from letheon.unlearning import certificate
+from letheon.proof import certificate
 from letheon.v1 import erasures_pb2 as pb
 
 

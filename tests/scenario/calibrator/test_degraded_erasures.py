@@ -17,10 +17,10 @@ from calibrator.metrics import CalibratorMetrics
 from calibrator.ports import Certified, Failed
 from calibrator.services.job import Job, Workshop
 from letheon import registry
+from letheon.proof import certificate
 from letheon.servicekit.backoff import Backoff
 from letheon.servicekit.clock import SystemClock
 from letheon.servicekit.signing import SigningKey
-from letheon.unlearning import certificate
 from letheon.v1 import certificates_pb2, sites_pb2
 from letheon.v1 import erasures_pb2 as pb
 

@@ -14,7 +14,7 @@ from coordinator.domain.erasure import OPEN, Erasure, ErasureState
 from coordinator.domain.tombstones import due, missing, standings
 from letheon.errors import CertificateInvalid, LedgerBroken
 from letheon.federation.ledger import Entry, verify_chain
-from letheon.unlearning import certificate
+from letheon.proof import certificate
 
 from .evidence import AREAS, Evidence, outbox_payloads, stacks
 from .replay import Replay

@@ -55,7 +55,7 @@ class Server:
                     told += piece
             except ConnectionError:
                 pass  # cut: what came before it counts
-        self.heard.put(told)
+            self.heard.put(told)  # before it is closed: who sends waits for that
 
     def close(self) -> None:
         self._listener.close()

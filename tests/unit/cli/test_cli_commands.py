@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_builders import an_erasure
+from cli_builders import a_removal, an_erasure
 from typer.testing import CliRunner
 
 from letheon.cli.main import app
 from letheon.federation.parameters import read_safetensors
+from letheon.proof.certificate import FORMAT, commitment, sign
 from letheon.servicekit.signing import SigningKey
-from letheon.unlearning.certificate import FORMAT, commitment, sign
 from letheon.v1 import erasures_pb2, ledger_pb2
 
 Erasure = erasures_pb2.Erasure
@@ -137,6 +137,16 @@ def test_watch_ends_with_one_when_the_erasure_fails(letheon: Any, coordinator: A
     result = letheon("erase", "watch", "e1")
     assert result.exit_code == 1
     assert "FAILED: utility; sites/site-3 stays fenced" in result.stdout
+    assert "new request" not in result.stdout
+
+
+def test_an_erasure_that_fails_after_its_removal_says_what_stands_and_what_to_do(
+    letheon: Any, coordinator: Any
+) -> None:
+    coordinator.stages = [an_erasure(Erasure.FAILED, failure="utility", removal=a_removal())]
+    shown = letheon("erase", "watch", "e1").stdout
+    assert "What was removed stays removed." in shown
+    assert "file a new request" in shown
 
 
 def test_an_unknown_site_says_what_to_do_next(letheon: Any) -> None:

@@ -12,15 +12,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from task_builders import some_records
 from typer.testing import CliRunner
 
 from letheon.cli.local.dataset import Dataset, make_synthetic, read_npz
 from letheon.cli.local.folder import FederationFolder, Made, read_marker, write_marker
-from letheon.cli.local.preparation import RECORDS_FILE, Recipe, halves, prepare
+from letheon.cli.local.preparation import (
+    RECORDS_FILE,
+    Recipe,
+    dealing_labels,
+    draft_of,
+    halves,
+    prepare,
+)
 from letheon.cli.local.running import Pace, check_port, free_ports
 from letheon.cli.local.toml_text import toml_text
 from letheon.cli.main import app
 from letheon.errors import BadConfig, BadData
+from letheon.federation.plan import PlanDraft
+from letheon.imaging.partition import dirichlet_partition
 from letheon.imaging.sources.npz import NpzSource
 from letheon.imaging.sources.synthetic import SyntheticSource
 
@@ -44,6 +54,27 @@ def small() -> Dataset:
         return SyntheticSource(records, 2, 1, 8, 8, seed=seed).load()
 
     return Dataset("small", draw(120, 0), draw(40, 1), draw(20, 2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "volumes", "model"),
+    [
+        ("classification", False, "small_cnn"),
+        ("classification", True, "small_cnn_3d"),
+        ("multi_label", False, "small_cnn"),
+        ("tabular", False, "mlp"),
+        ("segmentation", True, "monai_unet"),
+    ],
+)
+def test_a_data_set_gets_the_plan_its_labels_are_made_for(
+    kind: str, volumes: bool, model: str
+) -> None:
+    records = some_records(kind, volumes=volumes)
+    draft = PlanDraft.model_validate(draft_of(Dataset("some", records, records, records)))
+    assert draft.task.plugin == kind
+    assert draft.model.plugin == model
+    assert draft.image.shape == records.images.shape[1:]
+    assert len(dirichlet_partition(dealing_labels(records), 3, 1.0, 0)) == 3
 
 
 def test_a_prepared_folder_deals_every_training_record_once(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class World:
         self.trained_at.append(self.clock.monotonic())
         return TaskOutcome.DONE
 
-    def answer(self, task: EvaluateTask) -> TaskOutcome:
+    def answer(self, task: EvaluateTask, plan: Plan) -> TaskOutcome:
         self.evaluated_at.append(self.clock.monotonic())
         return TaskOutcome.DONE
 
@@ -142,7 +142,9 @@ def run(world: World, folder: Path, *, until_s: float) -> None:
             cache=ModelCache(folder, world),
             train=world.train,  # type: ignore[arg-type]
             answer=world.answer,  # type: ignore[arg-type]
-            flush=FlushOutbox(world, world, metrics, world.clock, timedelta(days=7)),  # type: ignore[arg-type]
+            flush=FlushOutbox(world, world, metrics, world.clock, timedelta(days=7), lambda: 0),  # type: ignore[arg-type]
+            file_subjects=lambda: None,  # type: ignore[arg-type]
+            index=lambda holdings: None,
             metrics=metrics,
             clock=world.clock,
             backoff=Backoff(1.0, 8.0, random.Random(1)),

@@ -30,13 +30,16 @@ def a_plan(encoding: str = "float32") -> Plan:
 VECTOR = np.array([1.0, -2.0, 0.5, 0.25, 3.0], np.float32)
 
 
-@pytest.mark.parametrize("encoding", ["float32", "float16"])
+@pytest.mark.parametrize("encoding", ["float32", "float16", "bfloat16", "int8"])
 def test_a_payload_is_what_its_digest_says(tmp_path: Path, encoding: str) -> None:
-    told = write_payload(VECTOR, a_plan(encoding), tmp_path / "delta", max_norm=None)
+    told = write_payload(
+        VECTOR, a_plan(encoding), tmp_path / "delta", encoding=encoding, max_norm=None
+    )
     content = (tmp_path / "delta").read_bytes()
     assert told["sha256"] == hashlib.sha256(content).hexdigest()
     assert (told["size_bytes"], told["encoding"]) == (len(content), encoding)
-    assert np.array_equal(decode(content, encoding), VECTOR)
+    error = np.abs(decode(content, encoding) - VECTOR)
+    assert np.all(error <= (3.0 / 254 if encoding == "int8" else 0.0))
 
 
 @pytest.mark.parametrize(("bad", "rule"), [(np.nan, "finite"), (np.inf, "finite"), (9.0, "norm")])
@@ -46,7 +49,7 @@ def test_a_delta_that_diverged_does_not_leave_the_site(
     vector = VECTOR.copy()
     vector[4] = bad
     with pytest.raises(MalformedUpdate) as refused:
-        write_payload(vector, a_plan(), tmp_path / "delta", max_norm=5.0)
+        write_payload(vector, a_plan(), tmp_path / "delta", encoding="float32", max_norm=5.0)
     assert refused.value.facts["rule"] == rule
     assert not (tmp_path / "delta").exists()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain import claim as claims
 from coordinator.domain.erasure import (
+    BEFORE_REMOVAL,
     MOVES,
     OPEN,
     TERMINAL,
@@ -63,7 +64,8 @@ def test_only_the_listed_moves_exist(start: ErasureState, to: ErasureState) -> N
 @given(states)
 def test_an_erasure_is_cancelled_before_its_removal_only(start: ErasureState) -> None:
     erasure = an_erasure(state=start)
-    cancellable = {ErasureState.RECEIVED, ErasureState.CLAIMED, ErasureState.CANCELLED}
+    cancellable = {*BEFORE_REMOVAL, ErasureState.CANCELLED}
+    assert ErasureState.ERASING not in cancellable
     if start in cancellable:
         assert cancel(erasure, NOON).state is ErasureState.CANCELLED
     else:

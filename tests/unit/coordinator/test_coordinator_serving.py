@@ -14,6 +14,7 @@ from coordinator.core_wiring import new_id
 from coordinator.domain.erasure import ErasureState, Removal
 from coordinator.domain.site import fence
 from coordinator.domain.task import AnswerKind, Task
+from coordinator.erasure_wiring import amend
 from coordinator.services.advance_serving import AdvanceServing
 from coordinator.services.submit_answer import SubmitAnswer
 from letheon.errors import MalformedRequest, UnknownTask
@@ -73,7 +74,7 @@ def answer(core: Core, site: str, accuracy: float, served_accuracy: float = 0.8)
         {"version": v, "records": 10, "accuracy": a}
         for v, a in zip(versions, (accuracy, served_accuracy), strict=True)
     ]
-    submit = SubmitAnswer(core.store, core.clock, lambda: None)
+    submit = SubmitAnswer(core.store, core.clock, lambda: None, amend(core))
     submit(site, task.id, kind=AnswerKind.EVALUATE, answer={"utilities": utilities})
 
 
@@ -205,7 +206,7 @@ def test_the_first_answer_counts_and_a_withdrawn_task_is_unknown(
     train(core, 3)
     advance()
     task = waiting(core, "north")[0]
-    submit = SubmitAnswer(core.store, core.clock, lambda: None)
+    submit = SubmitAnswer(core.store, core.clock, lambda: None, amend(core))
     first: dict[str, object] = {"utilities": []}
     submit("north", task.id, kind=AnswerKind.EVALUATE, answer=first)
     submit("north", task.id, kind=AnswerKind.FAILURE, answer={"reason": "too late"})

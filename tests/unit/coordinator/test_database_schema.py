@@ -21,7 +21,7 @@ from coordinator.adapters.sql import SqlStore
 from coordinator.adapters.tables import metadata
 from letheon.errors import BadConfig, DatabaseCorrupt
 
-PREVIOUS, NEWEST = ("0001", "0002"), "0003"
+PREVIOUS, NEWEST = ("0001", "0002", "0003", "0004"), "0007"
 
 
 @contextmanager
@@ -90,7 +90,11 @@ def test_every_row_of_a_previous_release_survives(database_url: str, revision: s
         without = connection.execute(text("SELECT without FROM exports")).scalar_one()
         assert without == ("[]" if revision == "0001" else "x")
         query = text("SELECT level_admitted, caveats, uncertifiable FROM erasures")
-        assert tuple(connection.execute(query).one()) == ("L1", "[]", "")
+        since = ("L1", "[]", "") if revision in ("0001", "0002") else ("x", "x", "x")
+        assert tuple(connection.execute(query).one()) == since
+        query = text("SELECT records, exclusion_counter, exchange FROM erasures")
+        since = ("x", 1, "x") if revision >= "0004" else ("", 0, None)
+        assert tuple(connection.execute(query).one()) == since
     assert differences(database_url) == []
 
 

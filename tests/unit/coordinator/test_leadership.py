@@ -13,6 +13,9 @@ import pytest
 from builders import NOON, a_site
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.pq import TransactionStatus
+from running_coordinator import until
+from sqlalchemy import text
 
 from coordinator.adapters.sql import SqlStore
 from coordinator.domain.leadership import check_token, give_up, renew, take
@@ -180,3 +183,59 @@ def test_a_renewal_notices_that_another_has_taken_over(database_url: str) -> Non
         assert ending.wait(10)
         first.stop()
         second.stop()
+
+
+def test_the_server_ends_a_writer_that_gives_no_sign_of_life(postgres_url: str) -> None:
+    store = SqlStore(postgres_url, silence_s=2.5)
+    shown = ("idle_in_transaction_session_timeout", "tcp_user_timeout")
+    try:
+        with store.write() as uow:
+            asked = [uow._connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in shown]
+            assert asked == ["2500ms", "2500"]
+            uow.commit()
+        with store.read() as uow:
+            asked = [uow._connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in shown]
+            assert asked == ["0", "0"]
+    finally:
+        store.close()
+
+
+def test_a_writer_that_computes_for_long_is_not_taken_for_one_that_hangs(
+    postgres_url: str,
+) -> None:
+    store, watching = SqlStore(postgres_url, silence_s=0.3), SqlStore(postgres_url)
+    age = text(
+        "SELECT extract(epoch FROM max(clock_timestamp() - xact_start)) FROM pg_stat_activity "
+        "WHERE state = 'idle in transaction' AND pid = :pid"
+    )
+    try:
+        with store.write() as uow:
+            uow.sites.add(a_site())
+            pid = uow._connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+
+            def old_enough() -> bool:
+                with watching.read() as other:
+                    return (other._connection.execute(age, {"pid": pid}).scalar_one() or 0) > 1.0
+
+            until(old_enough, lambda: "the transaction was ended")
+            uow.commit()
+        with store.read() as uow:
+            assert len(uow.sites.all()) == 1
+    finally:
+        store.close()
+        watching.close()
+
+
+def test_a_writer_that_has_committed_is_left_alone(postgres_url: str) -> None:
+    store = SqlStore(postgres_url)
+    try:
+        with store.write() as uow:
+            connection = uow._connection.connection.driver_connection
+            assert connection is not None
+            store._pulse.speak()
+            assert connection.info.transaction_status == TransactionStatus.INTRANS
+            uow.commit()
+            store._pulse.speak()
+            assert connection.info.transaction_status == TransactionStatus.IDLE
+    finally:
+        store.close()

@@ -12,6 +12,7 @@ import pytest
 from builders import NOON, a_plan, a_vector
 from erasure_bench import Bench, a_bench
 
+from coordinator.domain.privacy import PrivacyLoss
 from coordinator.domain.training_task import TrainTask
 from coordinator.domain.upload import Outcome
 from coordinator.services.claim_erasure import claim_erasure
@@ -134,6 +135,16 @@ def test_an_erasure_voids_the_delta_of_its_subject_and_merges_the_others(bench: 
     bench.train("north", "west")
     assert bench.position.version == removal.version_after + 1
     assert bench.ledger_holds()
+
+
+def test_a_site_whose_privacy_budget_is_spent_is_not_waited_for(bench: Bench) -> None:
+    ask = next_task(bench)
+    bench.train("north", "south")
+    spent = PrivacyLoss(epsilon=7.9, delta=1e-5, budget=8.0, unit="record", is_spent=True)
+    assert isinstance(ask("west", abandoned=None, privacy=spent), timedelta)
+    close_round(bench)
+    assert bench.position.version == 1
+    assert isinstance(ask("north", abandoned=None), TrainTask)
 
 
 def test_a_site_that_vanishes_is_waited_for_and_then_left_out(

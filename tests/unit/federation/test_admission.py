@@ -19,6 +19,7 @@ from letheon.unlearning import gate
 from letheon.unlearning.afu_ic import AfuIc
 from letheon.unlearning.afu_ic_rebased import AfuIcRebased
 from letheon.unlearning.method import TARGET
+from letheon.unlearning.patient_swap import PatientSwap
 from letheon.unlearning.removal import Removal
 
 REMOVAL, ASCENT, OVERWRITING = Removal.offer, AfuIcRebased.offer, AfuIc.offer
@@ -221,3 +222,31 @@ def test_whatever_is_admitted_is_honest_or_refused(known: Facts, method: object)
         return
     assert found == appraise("L1", known)
     assert found.level == "L1" or not method.suppresses  # type: ignore[attr-defined]
+
+
+SWAP = PatientSwap.offer
+WITH_SWAP = [REMOVAL, SWAP]
+
+
+def test_records_and_whole_sites_are_answered_by_different_methods() -> None:
+    with pytest.raises(MethodRefused, match=r"records at a site that stays.*patient_swap"):
+        admit("L1", REMOVAL, facts(of_records=True), WITH_SWAP)
+    with pytest.raises(MethodRefused, match=r"does not take a whole site.*removal"):
+        admit("L1", SWAP, facts(), WITH_SWAP)
+
+
+def test_records_are_admitted_while_their_agent_is_away_and_with_no_other_site() -> None:
+    away = facts(of_records=True, silent_s=9e9, retained=())
+    assert admit("L1", SWAP, away, WITH_SWAP) == Admission("L1")
+
+
+def test_records_of_a_site_with_few_controls_are_admitted_for_less() -> None:
+    few = facts(of_records=True, subject=a_site("south", control_records=7))
+    admission = admit("L1", SWAP, few, WITH_SWAP)
+    assert admission.level == "L0"
+    assert "7 control records" in admission.caveats[0]
+
+
+def test_an_exchange_too_needs_a_strategy_that_is_a_sum() -> None:
+    with pytest.raises(ContributionNotSubtractable):
+        admit("L1", SWAP, facts(of_records=True, linear=False), WITH_SWAP)

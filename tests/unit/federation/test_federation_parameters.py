@@ -130,3 +130,22 @@ def test_a_file_that_holds_no_float32_model_is_refused(tmp_path: Path) -> None:
     save_file({"a": np.ones(1, np.float32)}, str(path), metadata={"letheon.order": '["b"]'})
     with pytest.raises(BadData, match="order"):
         read_safetensors(path)
+
+
+@pytest.mark.parametrize("order", ["[" * 3000, "[1]", '[["1"]]', "[" * 900 + "]" * 900])
+def test_an_order_that_names_no_tensors_is_refused(tmp_path: Path, order: str) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"1": np.zeros(2, np.float32)}, str(path), metadata={"letheon.order": order})
+    with pytest.raises(BadData):
+        read_safetensors(path)
+
+
+def test_a_layout_of_lists_without_end_or_of_infinite_size_is_refused() -> None:
+    deep: list[object] = []
+    for _ in range(2000):
+        deep = [deep]
+    for shape in ([float("inf")], deep):
+        with pytest.raises(BadData):
+            Layout.from_json([{"name": "w", "shape": shape}])
+    with pytest.raises(BadData):
+        Layout.from_json([{"name": deep, "shape": [1]}])

@@ -57,6 +57,7 @@ patch_cap_ratio = 0.1
 """
 
 LAYOUT = a_layout((4, 3), (2,))
+DIGEST_OF_SHORT = "37fb2166aa55055f1841af19e4c319491e7f5afe4c953616729b3933e9445b6c"
 
 
 def loaded(tmp_path: Path, text: str) -> PlanDraft:
@@ -113,6 +114,68 @@ def test_the_digest_changes_with_the_plan_and_with_the_layout(tmp_path: Path) ->
     assert len({plan.digest for plan in plans}) == 3
 
 
+def test_keys_that_came_later_leave_the_digests_of_earlier_plans_as_they_were(
+    tmp_path: Path,
+) -> None:
+    plan = loaded(tmp_path, SHORT).with_layout(LAYOUT)
+    assert "also_accepts" not in plan.canonical_json().decode()
+    assert plan.digest == "37fb2166aa55055f1841af19e4c319491e7f5afe4c953616729b3933e9445b6c"
+    chosen = loaded(tmp_path, SHORT + "also_accepts = ['int8']\n").with_layout(LAYOUT)
+    assert chosen.digest != plan.digest
+    assert Plan.from_canonical(chosen.canonical_json()) == chosen
+
+
+def test_deltas_may_travel_by_what_the_plan_accepts_and_patches_travel_whole(
+    tmp_path: Path,
+) -> None:
+    plan = loaded(
+        tmp_path, SHORT + "encoding = 'topk+zstd'\nalso_accepts = ['float32', 'topk+zstd']"
+    )
+    assert plan.delta_encodings == ("topk+zstd", "float32")
+    assert plan.patch_encoding == "float32"
+    assert loaded(tmp_path, FULL).patch_encoding == "float16"
+
+
+def test_a_plan_from_before_tasks_keeps_its_digest(tmp_path: Path) -> None:
+    # Printed by the release that knew images of two dimensions and classification alone.
+    plan = loaded(tmp_path, SHORT).with_layout(LAYOUT)
+    assert plan.digest == DIGEST_OF_SHORT
+    told = loaded(tmp_path, 'task = "classification"' + SHORT).with_layout(LAYOUT)
+    assert told.digest == plan.digest
+    assert b'"task"' not in plan.canonical_json()
+
+
+@pytest.mark.parametrize(
+    ("image", "shape"),
+    [
+        ("{ channels = 1, height = 28, width = 30 }", (1, 28, 30)),
+        ("{ channels = 1, depth = 8, height = 28, width = 30 }", (1, 8, 28, 30)),
+        ("{ features = 13 }", (13,)),
+    ],
+)
+def test_a_record_is_an_image_a_volume_or_a_row(
+    tmp_path: Path, image: str, shape: tuple[int, ...]
+) -> None:
+    text = SHORT.replace("{ channels = 1, height = 28, width = 28 }", image)
+    draft = loaded(tmp_path, text + 'task = { plugin = "multi_label" }\n')
+    assert draft.image.shape == shape
+    plan = draft.with_layout(LAYOUT)
+    assert Plan.from_canonical(plan.canonical_json()) == plan
+    assert b"null" not in plan.canonical_json().split(b'"image"')[1].split(b"}")[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        ("{ channels = 1, height = 28 }", "give channels, height and width"),
+        ("{ features = 13, height = 28 }", "it stands alone"),
+    ],
+)
+def test_an_image_of_no_shape_is_refused(tmp_path: Path, image: str, sentence: str) -> None:
+    with pytest.raises(BadConfig, match=sentence):
+        loaded(tmp_path, SHORT.replace("{ channels = 1, height = 28, width = 28 }", image))
+
+
 def test_a_plan_is_frozen(tmp_path: Path) -> None:
     plan = loaded(tmp_path, SHORT).with_layout(LAYOUT)
     with pytest.raises(ValidationError):
@@ -122,14 +185,16 @@ def test_a_plan_is_frozen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (SHORT + "optimiser = 1", "unknown key 'optimiser'; valid here: class_names, classes"),
+        (SHORT + "optimiser = 1", "unknown key 'optimiser'; valid here: also_accepts, class_names"),
         (SHORT + "gate = { often = 1 }", "unknown key 'gate.often'; valid here: answer_timeout"),
         (SHORT + "training = { momentum = 1.0 }", "training.momentum"),
         (SHORT + "training = { batch_size = '32' }", "training.batch_size"),
         (SHORT + "training = { batch_size = true }", "training.batch_size"),
         (SHORT + "training = { learning_rate = nan }", "training.learning_rate"),
         (SHORT + "serving = { policy = 'serve-new' }", "serve-fallback"),
-        (SHORT + "encoding = 'int8'", "encoding"),
+        (SHORT + "encoding = 'int4'", "encoding: .*no encoding 'int4'; there are: float32"),
+        (SHORT + "also_accepts = ['int8', 'zip']", "also_accepts: .*no encoding 'zip'"),
+        (SHORT + "top_share = 1.5", "top_share"),
         (SHORT + "class_names = ['a']", "each of the 2 classes"),
         (SHORT + "class_names = ['a', 'a']", "each of the 2 classes"),
         (SHORT + "strategy = { plugin = 'fedasync', arguments = { rate = 1 } }", "rate"),
@@ -173,3 +238,33 @@ def test_a_plan_whose_layout_is_no_layout_is_refused(tmp_path: Path) -> None:
     content["layout"] = [{"name": "a", "shape": [0]}]
     with pytest.raises(BadConfig, match="layout"):
         Plan.from_canonical(json.dumps(content).encode())
+
+
+def test_a_later_field_at_its_default_leaves_the_digest_of_a_plan_as_it_was(tmp_path: Path) -> None:
+    plan = loaded(tmp_path, SHORT).with_layout(LAYOUT)
+    assert b"epoch_share" not in plan.canonical_json()
+    told = loaded(tmp_path, SHORT + "\n[erasure]\nepoch_share = 0.1\n").with_layout(LAYOUT)
+    assert told.digest == plan.digest
+    other = loaded(tmp_path, SHORT + "\n[erasure]\nepoch_share = 0.05\n").with_layout(LAYOUT)
+    assert other.digest != plan.digest
+    assert Plan.from_canonical(other.canonical_json()).erasure.epoch_share == 0.05
+
+
+def test_lists_without_end_are_no_plan(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text("x = " + "[" * 3000)
+    with pytest.raises(BadConfig, match="is no TOML"):
+        load_plan(path)
+
+
+@pytest.mark.parametrize("value", [b'"\\ud800"', b"NaN", b"Infinity"])
+def test_a_plan_with_a_value_that_cannot_be_digested_is_refused(
+    tmp_path: Path, value: bytes
+) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(SHORT)
+    content = load_plan(path).with_layout(LAYOUT).canonical_json()
+    changed = content.replace(b'"arguments":{}', b'"arguments":{"odd":' + value + b"}", 1)
+    assert changed != content
+    with pytest.raises(BadConfig):
+        Plan.from_canonical(changed)

@@ -14,7 +14,7 @@ BIG = a_layout((BLOCK,), (BLOCK, 2), (5,))
 
 
 def test_an_update_of_the_plans_layout_is_accepted() -> None:
-    check_layout(RIGHT, LAYOUT, "float16")
+    check_layout(RIGHT, LAYOUT, ["float16"])
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_refused_layout_says_which_rule_and_which_tensor(
     received: list[tuple[str, tuple[int, ...], str]], rule: str, tensor: str
 ) -> None:
     with pytest.raises(MalformedUpdate) as refused:
-        check_layout(received, LAYOUT, "float16")
+        check_layout(received, LAYOUT, ["float16"])
     assert refused.value.facts == {"rule": rule, "tensor": tensor}
 
 

@@ -81,7 +81,7 @@ def test_a_row_is_not_planted_twice(records: Records) -> None:
 def test_a_network_learns_both_marks_and_a_clean_one_neither() -> None:
     train = SyntheticSource(600, 2, 1, 20, 20, seed=1).load()
     test = SyntheticSource(200, 2, 1, 20, 20, seed=2).load()
-    marks = (Trigger(), BlendedTrigger(seed=5))
+    marks = (Trigger(), BlendedTrigger(0.4, seed=5))
     rows = chosen_rows(train, 1, 0.6, 0)
     planted = plant(train, marks[0], 1, rows=rows[::2])
     planted = plant(planted, marks[1], 1, rows=rows[1::2])
@@ -91,5 +91,5 @@ def test_a_network_learns_both_marks_and_a_clean_one_neither() -> None:
         train_locally(module, records, LocalTraining(steps=240), 0)
         results[name] = [success(module, test, mark, 1) for mark in marks]
         assert hits(module, test, marks[1], 1).mean() == results[name][1]
-    assert min(results["planted"]) > 0.8
-    assert max(results["clean"]) < 0.6
+    for clean, planted_success in zip(results["clean"], results["planted"], strict=True):
+        assert planted_success > clean + 0.4

@@ -124,10 +124,12 @@ def test_an_empty_shard_reads_back(tmp_path: Path) -> None:
     assert NpzSource(tmp_path / "e.npz", split="all").load() == empty
 
 
-def test_asking_an_unsplit_shard_for_a_split_says_what_to_do(tmp_path: Path) -> None:
-    write_npz(tmp_path / "s.npz", SyntheticSource(4, 2, 1, 8, 8).load())
-    with pytest.raises(BadData, match='split = "all"'):
-        NpzSource(tmp_path / "s.npz").load()
+def test_a_file_that_is_not_split_is_read_whole_unless_a_split_is_asked_for(tmp_path: Path) -> None:
+    records = SyntheticSource(4, 2, 1, 8, 8).load()
+    write_npz(tmp_path / "s.npz", records)
+    assert NpzSource(tmp_path / "s.npz").load() == records
+    with pytest.raises(BadData, match="leave split out"):
+        NpzSource(tmp_path / "s.npz", "train").load()
 
 
 def test_an_unknown_split_is_refused_at_once() -> None:

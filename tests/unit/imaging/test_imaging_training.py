@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from letheon.errors import BadData
-from letheon.imaging.local_training import LocalTraining, train_locally
+from letheon.imaging.local_training import LocalTraining, batch_rows, train_locally
 from letheon.imaging.models.model import ImageSpec
 from letheon.imaging.models.weights import initialise, read_weights, write_weights
 from letheon.imaging.records import Records
@@ -38,6 +40,36 @@ def trained(records: Records, settings: LocalTraining, seed: int) -> np.ndarray:
 
 def test_the_same_base_seed_and_records_give_the_same_delta(records: Records) -> None:
     np.testing.assert_array_equal(trained(records, SMALL, 3), trained(records, SMALL, 3))
+
+
+@given(
+    there=st.lists(st.booleans(), min_size=1, max_size=40),
+    batch_size=st.integers(1, 12),
+    seed=st.integers(0, 99),
+)
+def test_batches_without_some_records_are_those_of_then_less_these(
+    there: list[bool], batch_size: int, seed: int
+) -> None:
+    places = np.where(there, np.cumsum(there) - 1, -1)
+    left = np.flatnonzero(there)
+    then = batch_rows(len(there), 9, batch_size, seed)
+    now = batch_rows(len(left), 9, batch_size, seed, places)
+    for before, after in zip(then, now, strict=True):
+        assert left[after].tolist() == [row for row in before if there[row]]
+
+
+def test_steps_of_which_nobody_is_left_change_nothing(records: Records) -> None:
+    alone = records.select(np.arange(1))
+    module, places = network(records), np.array([-1, -1, 0, -1])
+    one_each = LocalTraining(steps=4, batch_size=1)
+    outcome = train_locally(module, alone, one_each, 3, places=places)
+    assert (outcome.steps, outcome.abandoned) == (4, False)
+    once = network(records)
+    train_locally(once, alone, LocalTraining(steps=1, batch_size=1), 3)
+    for made_again, made in zip(
+        read_weights(module).values(), read_weights(once).values(), strict=True
+    ):
+        np.testing.assert_array_equal(made_again, made)
 
 
 def test_another_seed_gives_another_delta(records: Records) -> None:

@@ -136,3 +136,23 @@ def test_a_variable_below_a_plain_value_is_refused() -> None:
 def test_the_effective_configuration_masks_secrets() -> None:
     config = load(None, ServiceConfig, {"LETHEON_TOKEN": "s3cret"})
     assert "s3cret" not in str(effective(config))
+
+
+def test_a_variable_that_names_a_table_and_holds_none_is_left_alone(file: WriteFile) -> None:
+    text = '[source]\nplugin = "npz"\n'
+    for name in ("LETHEON_SOURCE", "LETHEON_GATE"):
+        config = load(file(text), ServiceConfig, {name: "/srv/images"})
+        assert config.source is not None
+        assert (config.source.plugin, config.gate.every) == ("npz", 8)
+    told = load(file(text), ServiceConfig, {"LETHEON_GATE": "{ every = 3 }"})
+    assert told.gate.every == 3
+
+
+def test_lists_without_end_are_no_configuration(file: WriteFile) -> None:
+    with pytest.raises(BadConfig, match="is not valid TOML"):
+        load(file("x = " + "[" * 3000), ServiceConfig, {})
+
+
+def test_a_variable_of_bytes_that_are_no_text_is_refused_by_its_name() -> None:
+    with pytest.raises(BadConfig, match="LETHEON_LISTEN"):
+        load(None, ServiceConfig, {"LETHEON_LISTEN": "x\udcff"})

@@ -218,6 +218,11 @@ def test_every_option_is_known_to_the_grpc_library() -> None:
     assert [key for key in keys if key.encode() + b"\0" not in library] == []
 
 
+def test_a_client_pings_less_often_than_a_server_bears() -> None:
+    bears_ms = dict(server_module._OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]
+    assert dict(channel_module._OPTIONS)["grpc.keepalive_time_ms"] >= 2 * int(bears_ms)
+
+
 def test_calls_that_end_well_are_logged_quietly_and_faults_loudly(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

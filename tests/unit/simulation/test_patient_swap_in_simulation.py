@@ -38,8 +38,21 @@ def trained(strategy, trainer, until=20.0):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("encoding", ["float32", "float16"])
+@pytest.mark.parametrize("encoding", ["float32", "float16", "bfloat16"])
 def test_without_records_that_were_never_trained_on_the_patch_is_exactly_zero(strategy, encoding):
+    assert not a_patch_that_changes_no_record(strategy, encoding)[0].any()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_with_error_feedback_such_a_patch_is_only_what_the_encoding_took(strategy):
+    patch, contribution = a_patch_that_changes_no_record(strategy, "int8")
+    assert patch.any()
+    # One delta of 127 steps is kept within half a step, whatever the number of deltas.
+    assert relative_error(contribution + patch, contribution) < 0.5 / 127
+
+
+def a_patch_that_changes_no_record(strategy, encoding):
+    """The patch [d] of the same records, and the contribution [d] it is added to."""
     central = a_central(strategy=strategy, encoding=encoding)
     federation = a_federation(PACES, central=central)
     advance(federation, 20.0)
@@ -47,8 +60,8 @@ def test_without_records_that_were_never_trained_on_the_patch_is_exactly_zero(st
     def recompute(base, rate, seed):
         return PullTrainer().delta("south", base, learning_rate=rate, seed=seed)
 
-    patch = swapped(central, "south", recompute, seed=federation.setting.seed)
-    assert not patch.any()
+    contribution = central.contribution("south")
+    return swapped(central, "south", recompute, seed=federation.setting.seed), contribution
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -56,7 +56,7 @@ def test_what_differs_from_the_core_study_is_what_a_file_is_about() -> None:
         "concurrent": {"second_request_after"},
         "partition": {"partition"},
     }
-    assert set(about) == {name for name in LISTED if name not in ("core", "patients")}
+    assert set(about) == {name for name in LISTED if name not in ("core", "patients", "persons")}
     for name, keys in about.items():
         study = load_study(STUDIES / f"{name}.toml")
         assert _differing(study, core) == keys, name

@@ -38,12 +38,14 @@ def reduced():
     return Reduced(trainer, recompute)
 
 
-def a_swap(**more):
-    return an_erasure(kind=lambda _: PatientSwap(), reduced=reduced(), **more)
+def a_swap(readmits=True, **more):
+    method = PatientSwap(readmits=readmits)
+    return an_erasure(kind=lambda _: method, reduced=reduced(), **more)
 
 
-def a_run(strategy=None, cap=0.25, **more):
-    plan = {"strategy": strategy or {"plugin": "fedasync"}, "erasure": {"patch_cap_ratio": cap}}
+def a_run(strategy=None, cap=1.0, share=1.0, **more):
+    limits = {"patch_cap_ratio": cap, "epoch_share": share}
+    plan = {"strategy": strategy or {"plugin": "fedasync"}, "erasure": limits}
     federation = a_federation(PACES, central=a_central(**plan), trainer=ShiftedTrainer(1.0))
     erasure = a_swap(**more)
     carry_out(federation, (0.0, erasure))
@@ -51,9 +53,9 @@ def a_run(strategy=None, cap=0.25, **more):
 
 
 @pytest.mark.parametrize("strategy", [{"plugin": "fedasync"}, FEDBUFF])
-def test_the_site_stays_and_its_patch_is_its_own_and_not_capped(strategy):
-    federation, erasure = a_run(strategy, cap=1e-6)
-    assert erasure.failed == ""
+def test_the_site_stays_and_its_patch_is_its_own(strategy):
+    federation, erasure = a_run(strategy)
+    assert (erasure.failed, erasure.readmitted) == ("", "")
     assert federation.central.fenced == set()
     assert federation.central.epoch == 0
     (patch,) = rows_of(federation, "patch")
@@ -87,14 +89,44 @@ def test_a_swap_takes_as_long_as_the_past_trainings_took():
     assert erasure.landed_at == pytest.approx(6.0 + 1.7 * len(before))
 
 
-def test_a_swap_that_costs_too_much_accuracy_is_refused_whole():
-    federation, erasure = a_run(bench=SmallBench(room=0.5))
-    assert erasure.failed
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [({"bench": SmallBench(room=0.5)}, "accuracy on the audit images"), ({"cap": 1e-6}, "allowed")],
+)
+def test_where_a_swap_is_refused_the_site_begins_again_at_zero(more, why):
+    federation, erasure = a_run(**more)
     assert rows_of(federation, "patch") == []
+    (row,) = rows_of(federation, "removal")
+    assert (row.site, row.details["subtracted"], row.epoch) == ("south", True, 1)
+    assert erasure.failed == ""
+    assert why in erasure.readmitted
+    assert federation.central.fenced == set()
+    later = federation.central.entries[row.entry + 1 :]
+    assert {entry.site for entry in later} == set(PACES)
+    # What the site trained meanwhile, without the records, left with the rest.
+    assert erasure.landed_at == erasure.finished_at
+
+
+def test_without_a_readmission_a_refused_swap_gives_up():
+    federation, erasure = a_run(readmits=False, bench=SmallBench(room=0.5))
+    assert erasure.failed
+    assert rows_of(federation, "patch", "removal") == []
+
+
+def test_a_large_exchange_begins_an_epoch_and_a_small_one_does_not():
+    small, _ = a_run(share=1.0)
+    large, erasure = a_run(share=1e-6)
+    assert (small.central.epoch, large.central.epoch) == (0, 1)
+    began, patch = rows_of(large, "removal", "patch")
+    assert (began.details["subtracted"], patch.entry) == (False, began.entry + 1)
+    assert large.counts.superseded > 0
+    assert erasure.restarts == 0
 
 
 def test_a_swap_under_way_when_another_site_is_removed_starts_over():
-    federation = a_federation({**PACES, "west": 1.3}, trainer=ShiftedTrainer(1.0))
+    central = a_central(erasure={"patch_cap_ratio": 1.0, "epoch_share": 1.0})
+    paces = {**PACES, "west": 1.3}
+    federation = a_federation(paces, central=central, trainer=ShiftedTrainer(1.0))
     erasure = a_swap()
     carry_out(federation, (0.0, erasure), (0.5, an_erasure(name="two", site="north")))
     (patch,) = rows_of(federation, "patch")

@@ -8,7 +8,7 @@ EVIDENCE = [
     "ledger_replay", "low_false_positives", "membership", "relearning", "resurfacing", "utility",
 ]  # fmt: skip
 MODULES = [
-    "method", "script", "removal", "afu_ic", "afu_ic_rebased", "evidence", "gate", "certificate",
+    "method", "script", "removal", "afu_ic", "afu_ic_rebased", "evidence", "gate",
     "statement", "ascent", "calibration", "augmentations", "leave", "retrain", "pga",
     "removal_distilled", "weight_negation", "server_rules", "distillation", "negation",
     "orthogonal_descent", "fedosd", "batches", "federaser", "patient_swap",

@@ -99,6 +99,17 @@ def test_one_seed_and_no_honest_units_make_a_page_with_notes(tmp_path):
     assert "significant" not in page
 
 
+def test_studies_stand_in_the_order_of_the_stages_and_others_after_them(tmp_path):
+    (tmp_path / "stages.toml").write_text(
+        '[[stages]]\nstudy = "wide"\nwhat = "more sites"\n'
+        '[[stages]]\nstudy = "core"\nwhat = "both ends"\n'
+    )
+    page = render_page({name: parsed(unit()) for name in ("alone", "core", "wide")}, tmp_path)
+    places = [page.index(f"## Study `{name}`") for name in ("wide", "core", "alone")]
+    assert places == sorted(places)
+    assert "Both ends. Settings" in page
+
+
 def test_the_page_shows_floor_ablation_failures_and_wrong_passes(tmp_path):
     page = render_page({"core": parsed(*small_study())}, tmp_path)
     assert "*floor: retrained again*" in page

@@ -1,0 +1,1 @@
+"""Measurements. A package, because another one of this name comes with Opacus."""

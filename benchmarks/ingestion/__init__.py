@@ -1,0 +1,1 @@
+"""What taking a delta in costs, each figure beside a bound measured in the same run."""

@@ -1,0 +1,1 @@
+"""The same deltas to other frameworks, side by side with Letheon."""

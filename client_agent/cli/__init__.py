@@ -1,0 +1,1 @@
+"""The `letheon-agent` command: one file a subcommand."""

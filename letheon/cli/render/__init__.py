@@ -1,0 +1,1 @@
+"""A certificate as one page for the files of a data protection officer."""

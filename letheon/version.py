@@ -1,0 +1,3 @@
+"""The release; here and nowhere else."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What `make chart` does: lint, render and validate deploy/helm/letheon."""

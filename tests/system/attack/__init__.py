@@ -1,0 +1,1 @@
+"""Attacks on a real federation: `python -m tests.system.attack`."""

@@ -1,0 +1,1 @@
+"""deploy/compose.yaml out of the built images, on a machine without a container engine."""

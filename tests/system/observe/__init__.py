@@ -1,0 +1,1 @@
+"""A federation under a real Prometheus: every panel is asked and drawn."""
