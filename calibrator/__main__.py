@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +14,7 @@ from letheon.errors import LetheonError
 from letheon.servicekit import logs, tracing
 from letheon.servicekit.allocator import keep_transfer_buffers
 from letheon.servicekit.config import effective, load
+from letheon.servicekit.stop_signal import end_within, on_stop_signal
 
 _LOG = logging.getLogger(__name__)
 _OUTLIVED_GRACE = 1
@@ -30,9 +29,7 @@ def main() -> int:
     keep_transfer_buffers()
     logs.configure("calibrator")
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # From another thread: the main thread may hold the lock of the event when the signal comes.
-        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
+    on_stop_signal(stop.set)
     try:
         config = load(arguments.config, CalibratorConfig)
         logs.configure("calibrator", config.log_level)
@@ -53,9 +50,7 @@ def _end_within(grace_s: float, stop: threading.Event) -> None:
 
     def wait() -> None:
         stop.wait()
-        last_resort = threading.Timer(grace_s, os._exit, (_OUTLIVED_GRACE,))
-        last_resort.daemon = True
-        last_resort.start()
+        end_within(grace_s, _OUTLIVED_GRACE)
 
     threading.Thread(target=wait, name="last-resort", daemon=True).start()
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import threading
 from pathlib import Path
 
 from client_agent import bootstrap
 from client_agent.agent import FOR_A_HUMAN
 from client_agent.config import AgentConfig
-from client_agent.stop_signal import on_stop_signal
 from letheon.servicekit import config as configuration
 from letheon.servicekit import logs, tracing
 from letheon.servicekit.allocator import keep_transfer_buffers
+from letheon.servicekit.stop_signal import end_within, on_stop_signal
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +46,7 @@ def serve(path: Path) -> int:
 
 
 def _stop(running: bootstrap.Running, grace_s: float) -> None:
-    # Everything that matters is durable already; an orderly end is a courtesy with a limit.
-    last_resort = threading.Timer(grace_s, os._exit, (EXIT_OK,))
-    last_resort.daemon = True
-    last_resort.start()
+    end_within(grace_s, EXIT_OK)
     running.stop()
 
 

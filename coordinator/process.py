@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -27,6 +25,7 @@ from letheon.servicekit import tracing
 from letheon.servicekit.allocator import keep_transfer_buffers
 from letheon.servicekit.config import effective, load
 from letheon.servicekit.logs import configure
+from letheon.servicekit.stop_signal import end_within, on_stop_signal
 
 _log = logging.getLogger(__name__)
 # Of sysexits.h. A supervisor starts again after 69 and 75; after 65 and 78 a human must act first.
@@ -74,13 +73,6 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _end_within(seconds: float, code: int) -> None:
-    # Everything that matters is durable already; an orderly end is a courtesy with a limit.
-    last_resort = threading.Timer(seconds, os._exit, (code,))
-    last_resort.daemon = True
-    last_resort.start()
-
-
 def _ended(error: LetheonError, code: int) -> int:
     _log.error("ended", extra={"reason": error.reason, "exit_code": code, **error.facts})
     sys.stderr.write(f"{error.message}\n")
@@ -97,8 +89,7 @@ def _configure_logs(config: CoordinatorConfig) -> None:
 
 def _ended_by_signal() -> threading.Event:
     ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: ending.set())
+    on_stop_signal(ending.set)
     return ending
 
 
@@ -126,5 +117,5 @@ def _until_told(
     coordinator.start()
     ending.wait()
     code = _LEADERSHIP_LOST if coordinator.leadership.is_lost else 0
-    _end_within(config.stop_seconds + _TIDY_S, code)
+    end_within(config.stop_seconds + _TIDY_S, code)
     coordinator.stop()

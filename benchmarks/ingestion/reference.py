@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import signal
 import threading
 import uuid
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from concurrent import futures
 from pathlib import Path
 
 import grpc
+
+from letheon.servicekit.stop_signal import on_stop_signal
 
 MESSAGE_BYTES = 1 << 20
 PUSH, DROP, FETCH = "/reference.Bytes/Push", "/reference.Bytes/Drop", "/reference.Bytes/Fetch"
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--identity", type=Path, help="a folder of certificates: mutual TLS")
     options = parser.parse_args()
     ending = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    on_stop_signal(ending.set)
     server = grpc.server(
         futures.ThreadPoolExecutor(32), handlers=[Bytes(options.directory)], options=OPTIONS
     )

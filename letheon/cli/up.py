@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -21,6 +17,7 @@ from letheon.cli.local.sites_file import SitesFile, prepare_sites, read_sites_fi
 from letheon.cli.remote import Remote, connect
 from letheon.cli.screen import Format, FormatOption, console, print_document
 from letheon.errors import BadConfig, LetheonError
+from letheon.servicekit.stop_signal import stopped_by_signal
 from letheon.v1 import erasures_pb2, federation_pb2
 
 TEND_SECONDS = 0.5
@@ -109,7 +106,7 @@ def _of_sites_file(
 
 
 def _run(federation: LocalFederation, output: Format) -> None:
-    with _told_to_stop() as stopped:
+    with stopped_by_signal() as stopped:
         try:
             with federation:
                 _announce(federation, output)
@@ -132,22 +129,6 @@ def _check_same(made: Made, sites: int, folder: Path) -> None:
             f"{folder} holds a federation of {len(made.sites)} sites, not {sites}; "
             f"give --sites {len(made.sites)} to go on with it, or another --dir"
         )
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """Set by Ctrl-C and SIGTERM; the former handlers come back afterwards."""
-    stopped = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _say(output: Format, line: str) -> None:

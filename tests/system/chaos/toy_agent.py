@@ -8,9 +8,9 @@ from pathlib import Path
 
 from client_agent import bootstrap
 from client_agent.config import AgentConfig
-from client_agent.stop_signal import on_stop_signal
 from letheon.servicekit import config as configuration
 from letheon.servicekit import logs
+from letheon.servicekit.stop_signal import on_stop_signal
 
 from .toy_trainer import ToyTrainer
 
