@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.ingestion import arithmetic, delta, erasing, fetching, memory, polling, small
 from benchmarks.ingestion.figures import Figure, say
 from benchmarks.ingestion.payloads import LAYOUTS
-from benchmarks.ingestion.report import RESULTS, machine, table, write, write_page
+from benchmarks.ingestion.report import RESULTS, line, machine, table, write, write_page
 from benchmarks.ingestion.senders import Senders
 from benchmarks.ingestion.world import MUTUAL_TLS, PLAINTEXT, Bench, a_bench
 
@@ -138,16 +139,18 @@ def main() -> None:
         extent = Extent(tuple(options.sizes), extent.layouts, large_mb=extent.large_mb)
     options.at.mkdir(parents=True, exist_ok=True)
     about = machine()
-    figures = []
+    out = options.out or (options.at if options.quick else RESULTS) / "ingestion.json"
+    figures: list[dict[str, Any]] = []
     for name, measure in measurements(extent, options.at.absolute()).items():
         if name not in options.parts:
             continue
         say(f"{name} ...")
         for figure in measure():
             figures.append(figure.document())
+            say(f"  {line(figures[-1])}")
+        # After each part: whoever ends a long run keeps what it measured.
+        write(out, figures, machine=about, extent=vars(extent))
     say(table(figures))
-    out = options.out or (options.at if options.quick else RESULTS) / "ingestion.json"
-    write(out, figures, machine=about, extent=vars(extent))
     say(f"written: {out}")
     if options.page:
         write_page("ingestion", json.loads(out.read_text()))

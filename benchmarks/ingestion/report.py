@@ -56,6 +56,12 @@ def write(path: Path, figures: Sequence[dict[str, Any]], **more: object) -> None
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
+def line(figure: dict[str, Any]) -> str:
+    """One figure, as it comes."""
+    what, case, found, bound, share = _cells(figure)
+    return f"{what} ({case}): {found}; {bound}; share {share}"
+
+
 def table(figures: Sequence[dict[str, Any]]) -> str:
     """Columns of text."""
     rows = [_COLUMNS, *(_cells(figure) for figure in figures)]
