@@ -15,11 +15,10 @@ import shutil
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from coordinator.adapters.beside import begin_to_write
+from coordinator.adapters.large_file import write_and_hash
 from coordinator.adapters.recent_puts import RecentPuts
 from letheon.errors import DiskFull, PayloadCorrupt
 from letheon.servicekit.clock import Clock, SystemClock
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from coordinator.ports import BlobStore, Bytes
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_PIECE_BYTES: Final = 8 << 20
 
 
 def is_digest(name: str) -> bool:
@@ -68,7 +66,8 @@ class DiskBlobs:
         unfinished = self._unfinished("put")
         try:
             with unfinished.open("wb", buffering=0) as file:
-                sha256 = _write_and_hash(file, memoryview(data).cast("B"))
+                view = memoryview(data).cast("B")
+                sha256 = write_and_hash(unfinished, file.fileno(), view)
                 if self._is_known(sha256):
                     unfinished.unlink()
                     return sha256
@@ -197,16 +196,3 @@ class DiskBlobs:
     def disk_bytes(self) -> int:
         """Bytes of all blobs."""
         return self._bytes
-
-
-def _write_and_hash(file: RawIOBase, data: memoryview) -> str:
-    """Piece by piece, so that the disk writes one while the next is hashed."""
-    hasher = hashlib.sha256()
-    for start in range(0, len(data), _PIECE_BYTES):
-        piece = data[start : start + _PIECE_BYTES]
-        hasher.update(piece)
-        written = 0
-        while written < len(piece):
-            written += file.write(piece[written:]) or 0
-        begin_to_write(file.fileno(), start, len(piece))
-    return hasher.hexdigest()

@@ -49,7 +49,7 @@ class Draft:
     norm: float  # of it, L2
     sha256: str | None  # of it
     subtracts: bool
-    before: Vector  # [d]
+    before: Vector | None  # [d]; None where it is a file already
     after: Vector  # [d]
     norm_before: float
     sha256_before: str
@@ -80,10 +80,10 @@ def draft_ahead(
     does not go on with the draft calls `discard`.
     """
     position, before = context.live.snapshot()
+    with context.store.read() as uow:
+        known = uow.models.find(position.version)
 
     def publish(weights: Vector) -> str:
-        with context.store.read() as uow:
-            known = uow.models.find(position.version)
         return (known or context.files.write(position, weights)).sha256
 
     def store(weights: Vector) -> str:
@@ -91,7 +91,14 @@ def draft_ahead(
 
     try:
         made = _draft(
-            site, folded, position, before, context, subtracts=subtracts, names=(publish, store)
+            site,
+            folded,
+            position,
+            before,
+            context,
+            subtracts=subtracts,
+            names=(publish, store),
+            in_place=known is not None,
         )
     except (DiskFull, StorageUnavailable):
         return None  # a removal needs no files: whoever repeats the call writes them
@@ -121,7 +128,9 @@ def _draft(
     *,
     subtracts: bool,
     names: tuple[Named, Named],
+    in_place: bool = False,
 ) -> Draft:
+    """`in_place`: nobody needs `before` any more; it becomes what follows it."""
     with context.store.read() as uow:
         waiting = uow.buffered.waiting()
         unfolded = uow.entries.terms(site, after=folded.through, limit=1)
@@ -136,10 +145,14 @@ def _draft(
     total = folded.total
     # All of it releases the interpreter's lock: two vectors are hashed and written at once.
     with ThreadPoolExecutor(3) as pool:
+        norm_before = pool.submit(norm, before)
         sha256_before = pool.submit(name_before, before)
         measured = pool.submit(_measured, total)
-        norm_before = pool.submit(norm, before)
-        after = np.array(before)
+        if in_place:
+            norm_before.result(), sha256_before.result()  # neither may see the change
+            after = before
+        else:
+            after = np.array(before)
         for entry, coefficient in pairs:
             merge_delta(after, coefficient, payloads[entry])
         subtract_from(after, total if subtracts else None)
@@ -155,7 +168,7 @@ def _draft(
         norm=contribution_norm,
         sha256=contribution_sha256,
         subtracts=subtracts,
-        before=before,
+        before=None if in_place else before,
         after=after,
         norm_before=norm_before.result(),
         sha256_before=sha256_before.result(),

@@ -104,7 +104,9 @@ def _remove_held(
             reach("removal.drafted")
             erasure, removal = _commit(erasure, draft, head, uow, context)
     _report(erasure, removal, context)
-    weights = {removal.version_before: draft.before, removal.version_after: draft.after}
+    weights = {removal.version_after: draft.after}
+    if draft.before is not None:
+        weights[removal.version_before] = draft.before
     return erasure, Known(weights, draft.stored)
 
 

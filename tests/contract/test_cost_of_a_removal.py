@@ -16,7 +16,7 @@ from erasure_bench import Bench, a_bench
 
 from coordinator.services import remove_contribution as removing
 from coordinator.services.claim_erasure import claim_erasure
-from coordinator.services.draft_removal import Draft, draft_ahead
+from coordinator.services.draft_removal import Draft, draft_ahead, fold_whole
 from coordinator.services.remove_contribution import remove_contribution
 from letheon.errors import DiskFull
 from letheon.federation.parameters import digest
@@ -137,6 +137,21 @@ def test_a_delta_that_comes_between_is_in_the_head_that_is_subtracted_from(
     stored = bench.context.blobs.models.all()
     assert {removal.sha256_before, removal.sha256_after} <= set(stored)
     assert drafted[0].sha256_after not in stored
+
+
+def test_a_version_before_that_is_a_file_already_is_not_kept_in_memory_beside_the_next(
+    bench: Bench,
+) -> None:
+    claimed(bench)
+    folded = fold_whole("south", bench.context)
+    first, second = (draft_ahead("south", folded, bench.context, subtracts=True) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.before is not None
+    assert digest(first.before) == first.sha256_before
+    assert second.before is None
+    assert second.after.tobytes() == first.after.tobytes()
+    assert (second.norm_before, second.sha256_before) == (first.norm_before, first.sha256_before)
 
 
 def test_a_draft_of_a_removal_that_is_refused_leaves_no_file(
