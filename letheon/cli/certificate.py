@@ -205,8 +205,8 @@ def render(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """One page for the files of a data protection officer. What does not hold is not rendered."""
-    if (html is None) == (pdf is None):
-        raise BadConfig("say --html FILE or --pdf FILE", key="render")
+    if html is None and pdf is None:
+        raise BadConfig("say --html FILE, --pdf FILE or both", key="render")
     for path in (key, log_key):
         if path is not None and not path.is_file():
             raise BadConfig(f"there is no key file {path}", path=path)
@@ -215,9 +215,15 @@ def render(
         content, trust(key.read_bytes() if key else None, log_key.read_bytes() if log_key else None)
     )
     page = page_of(verified, content)
-    out = html or pdf or Path()
-    _write(out, html_of(page).encode() if html else pdf_of(page))
-    _wrote(out, output)
+    # All of it is made before a file is written: a font or a package may be missing.
+    pages = [(html, html_of(page).encode())] if html else []
+    pages += [(pdf, pdf_of(page))] if pdf else []
+    for path, made in pages:
+        _write(path, made)
+    if output is Format.JSON:
+        print_document({"paths": [str(path) for path, _ in pages]})
+    else:
+        say(f"Wrote {' and '.join(str(path) for path, _ in pages)}.")
 
 
 def _write(out: Path, content: bytes) -> None:

@@ -214,7 +214,7 @@ class _Report:
 
     def show(self) -> None:
         """Prints them."""
-        self.terminal.print_summary(self.summary)
+        self.terminal.print_summary(self.summary, console())
 
 
 def _document(order: _Order, failed: dict[str, str], summary: Document | None) -> Document:

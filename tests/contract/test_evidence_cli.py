@@ -102,7 +102,10 @@ def test_a_page_in_pdf_is_one_page_with_every_letter(
     pytest.importorskip("fpdf")
     erasure = certified(federation, tmp_path)
     page = tmp_path / "page.pdf"
-    document(federation, "certificate", "render", erasure, "--pdf", page)
+    beside = tmp_path / "page.html"
+    told = document(federation, "certificate", "render", erasure, "--html", beside, "--pdf", page)
+    assert told == {"paths": [str(beside), str(page)]}
+    assert "Łódź" in beside.read_text()
     content = page.read_bytes()
     assert content.startswith(b"%PDF-")
     assert content.count(b"/Type /Page\n") == 1

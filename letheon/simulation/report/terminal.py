@@ -24,9 +24,8 @@ _HONEST = {
 }
 
 
-def print_summary(summary: Summary, console: Console | None = None) -> None:
+def print_summary(summary: Summary, out: Console) -> None:
     """One table a group: `mean (gap to retraining ± sd)`, bars met, time to bar; then notes."""
-    out = console or Console(highlight=False)
     for group in summary.groups:
         if group.seeds:
             out.print(_table(group))
