@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.ingestion.delta import seconds_of_disk, seconds_of_hash
 from benchmarks.ingestion.figures import Figure
 from benchmarks.ingestion.senders import Senders
 from benchmarks.ingestion.world import Bench
@@ -29,6 +30,7 @@ def measure(bench: Bench, senders: Senders, *, megabytes: int) -> Iterator[Figur
     fences: list[float] = []
     removals: list[float] = []
     commits: list[float] = []
+    parts: list[float] = []
     with open_channel(bench.address, deadline_s=120.0) as channel:
         erasures = erasures_pb2_grpc.ErasuresStub(channel)
         jobs = erasures_pb2_grpc.ErasureJobsStub(channel)
@@ -47,6 +49,7 @@ def measure(bench: Bench, senders: Senders, *, megabytes: int) -> Iterator[Figur
                 )
             )
             removals.append(time.monotonic() - began)
+            parts.append(seconds_of_parts(bench))
     commit = statistics.median(commits)
     yield Figure(
         "erasure, request to fenced",
@@ -66,6 +69,24 @@ def measure(bench: Bench, senders: Senders, *, megabytes: int) -> Iterator[Figur
         SUBTRACTION_S,
         at_least=1.0 if megabytes == PROMISED_MB else None,
     )
+    yield Figure(
+        "subtraction of a contribution",
+        f"{megabytes} MB, {DELTAS} deltas",
+        statistics.median(removals),
+        "s",
+        f"hashing {DELTAS + 2} vectors and writing one, in turn",
+        statistics.median(parts),
+    )
+
+
+def seconds_of_parts(bench: Bench) -> float:
+    """What a removal cannot do without, alone: its deltas, their sum and the new version hashed,
+
+    and that version written. The version before is a file since the erasure before this one.
+    """
+    payload = bench.payloads.next()
+    hashes = sum(seconds_of_hash(payload) for _ in range(DELTAS + 2))
+    return hashes + seconds_of_disk([payload], bench.directory)
 
 
 def request(site: str) -> erasures_pb2.RequestErasureRequest:
