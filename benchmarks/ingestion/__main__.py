@@ -20,7 +20,15 @@ from typing import Any
 from benchmarks.ingestion import arithmetic, delta, erasing, fetching, memory, polling, small
 from benchmarks.ingestion.figures import Figure, say
 from benchmarks.ingestion.payloads import LAYOUTS
-from benchmarks.ingestion.report import RESULTS, line, machine, table, write, write_page
+from benchmarks.ingestion.report import (
+    RESULTS,
+    ingestion_rows,
+    line,
+    machine,
+    table,
+    write,
+    write_page,
+)
 from benchmarks.ingestion.senders import Senders
 from benchmarks.ingestion.world import MUTUAL_TLS, PLAINTEXT, Bench, a_bench
 
@@ -153,7 +161,7 @@ def main() -> None:
     say(table(figures))
     say(f"written: {out}")
     if options.page:
-        write_page("ingestion", json.loads(out.read_text()))
+        write_page("ingestion", json.loads(out.read_text()), rows=ingestion_rows)
     broken = [f"{f['what']} ({f['case']})" for f in figures if not f["kept"]]
     if broken:
         raise SystemExit(f"not kept: {'; '.join(broken)}")

@@ -18,6 +18,16 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 _COLUMNS = ("what", "case", "found", "bound", "share")
+_DELTA = "delta to durable receipt"
+_STAGE = "stage "
+_DELTA_COLUMNS = (
+    _DELTA,
+    "found",
+    "share of the reference pipeline",
+    "of the bare stream",
+    "of the slowest stage alone",
+    "receive, validate, persist, merge",
+)
 
 
 def machine() -> dict[str, object]:
@@ -25,6 +35,7 @@ def machine() -> dict[str, object]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line for line in lines if line.startswith("model name")), ": unknown")
     return {
+        "commit": commit(),
         "processor": model.partition(":")[2].strip(),
         "cores": os.cpu_count(),
         "load_at_start": round(os.getloadavg()[0], 2),
@@ -48,7 +59,6 @@ def write(path: Path, figures: Sequence[dict[str, Any]], **more: object) -> None
     """The JSON of a run."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
-        "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
         **more,
         "figures": list(figures),
@@ -93,7 +103,7 @@ def markdown(document: dict[str, Any], rows: Callable[[dict[str, Any]], list[str
     """A sentence on the run, and a table."""
     about = document["machine"]
     lines = [
-        f"Commit {document['commit']}, {document['date']}, {about['processor']}, "
+        f"Commit {about['commit']}, {document['date']}, {about['processor']}, "
         f"{about['cores']} cores, load {about['load_at_start']} before the start.",
         "",
         *rows(document),
@@ -106,6 +116,33 @@ def figure_rows(document: dict[str, Any]) -> list[str]:
     return table_rows(_COLUMNS, [_cells(figure) for figure in document["figures"]])
 
 
+def ingestion_rows(document: dict[str, Any]) -> list[str]:
+    """One line for each case of a delta, then the other figures."""
+    cases: dict[str, list[dict[str, Any]]] = {}
+    others = []
+    for figure in document["figures"]:
+        if figure["what"] == _DELTA or figure["what"].startswith(_STAGE):
+            cases.setdefault(figure["case"], []).append(figure)
+        else:
+            others.append(figure)
+    deltas = [_delta_cells(case, found) for case, found in cases.items()]
+    rest = table_rows(_COLUMNS, [_cells(figure) for figure in others])
+    return [*table_rows(_DELTA_COLUMNS, deltas), "", *rest] if deltas else rest
+
+
+def _delta_cells(case: str, figures: Sequence[dict[str, Any]]) -> list[str]:
+    pipeline, stream, slowest = (f for f in figures if f["what"] == _DELTA)
+    stages = (f for f in figures if f["what"] != _DELTA)
+    return [
+        case,
+        _number(pipeline["value"], "s"),
+        _share(pipeline),
+        _share(stream),
+        _share(slowest),
+        ", ".join(f"{_number(stage['value'], 's')}" for stage in stages),
+    ]
+
+
 def table_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A table in Markdown."""
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
@@ -113,17 +150,21 @@ def table_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[st
 
 
 def _cells(figure: dict[str, Any]) -> tuple[str, ...]:
-    unit, promised = figure["unit"], figure["at_least"]
-    share = f"{figure['share']:.2f}"
-    if promised is not None:
-        share += f" ({'kept' if figure['kept'] else 'NOT KEPT'}: {promised:g})"
+    unit = figure["unit"]
     return (
         figure["what"],
         figure["case"],
         _number(figure["value"], unit),
         f"{figure['bound']}: {_number(figure['bound_value'], unit)}",
-        share,
+        _share(figure),
     )
+
+
+def _share(figure: dict[str, Any]) -> str:
+    promised, share = figure["at_least"], f"{figure['share']:.2f}"
+    if promised is None:
+        return share
+    return f"{share} ({'kept' if figure['kept'] else 'NOT KEPT'}: {promised:.3g})"
 
 
 def _number(value: float, unit: str) -> str:

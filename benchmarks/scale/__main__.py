@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ingestion.figures import say
-from benchmarks.ingestion.report import RESULTS, machine, table, write, write_page
+from benchmarks.ingestion.report import (
+    RESULTS,
+    figure_rows,
+    machine,
+    table,
+    table_rows,
+    write,
+    write_page,
+)
 from benchmarks.scale.behaviour import LARGEST_ERROR, Behaviour, Case, run
 from benchmarks.scale.growth import measure
 
@@ -47,6 +55,18 @@ def _on_ray(cases: Sequence[Case]) -> list[Behaviour]:
     finally:
         ray.shutdown()
     return found
+
+
+def page_rows(document: dict[str, Any]) -> list[str]:
+    """The table of costs, and one of the simulated sites."""
+    names = list(document["behaviour"][0])
+    cells = [[_number(found[name]) for name in names] for found in document["behaviour"]]
+    columns = [name.replace("_", " ") for name in names]
+    return [*figure_rows(document), "", *table_rows(columns, cells)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> None:
@@ -79,7 +99,7 @@ def main() -> None:
     write(out, figures, machine=about, behaviour=[b.document() for b in behaviours])
     say(f"written: {out}")
     if options.page:
-        write_page("scale", json.loads(out.read_text()))
+        write_page("scale", json.loads(out.read_text()), rows=page_rows)
     broken = [f"{f['what']} ({f['case']})" for f in figures if not f["kept"]]
     broken += [f"error of {b.sites} sites" for b in behaviours if b.largest_error > LARGEST_ERROR]
     if broken:

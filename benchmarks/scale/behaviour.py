@@ -40,6 +40,7 @@ class Behaviour:
     """What it did."""
 
     sites: int
+    erasures: int
     accepted: int
     staleness_p50: float
     staleness_p90: float
@@ -156,6 +157,7 @@ def _behaviour(
     count = {group: sum(merged.get(site, 0) for site in group) for group in (fast, slow)}
     return Behaviour(
         sites=len(names),
+        erasures=len(federation.central.fenced),
         accepted=len(rows),
         staleness_p50=percentile(staleness, 0.5),
         staleness_p90=percentile(staleness, 0.9),

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.ingestion.figures import Figure, interleaved, percentile  # noqa: E402
 from benchmarks.ingestion.payloads import VALUES_PER_MB, Payloads, layout_of  # noqa: E402
-from benchmarks.ingestion.report import table, write_page  # noqa: E402
+from benchmarks.ingestion.report import ingestion_rows, table, write_page  # noqa: E402
 from benchmarks.peers.results import Result, promises  # noqa: E402
 from benchmarks.scale.behaviour import LARGEST_ERROR, Case, run  # noqa: E402
 
@@ -89,8 +89,8 @@ def test_no_two_payloads_are_the_same(tmp_path: Path) -> None:
 def test_the_page_gets_its_table_between_the_marks_and_keeps_the_rest(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- x: begin -->\nold\n<!-- x: end -->\nafter\n")
-    about = {"processor": "p", "cores": 2, "load_at_start": 0.1}
-    document = {"commit": "c", "date": "d", "machine": about, "figures": [a_figure().document()]}
+    about = {"commit": "c", "processor": "p", "cores": 2, "load_at_start": 0.1}
+    document = {"date": "d", "machine": about, "figures": [a_figure().document()]}
     write_page("x", json.loads(json.dumps(document)), page)
     text = page.read_text()
     assert text.startswith("before\n<!-- x: begin -->\nCommit c, d, p, 2 cores")
@@ -98,6 +98,20 @@ def test_the_page_gets_its_table_between_the_marks_and_keeps_the_rest(tmp_path: 
     assert "old" not in text
     with pytest.raises(SystemExit, match="no marks"):
         write_page("y", document, page)
+
+
+def test_the_page_of_a_delta_has_one_line_for_each_case_and_leaves_no_figure_out() -> None:
+    what, case = "delta to durable receipt", "1 MB, 8 tensors, 1 at once"
+    found = [
+        Figure(what, case, 0.02, "s", "reference pipeline", 0.01, 0.6),
+        Figure(what, case, 0.02, "s", "bare stream", 0.004),
+        Figure(what, case, 0.02, "s", "slowest stage alone: disk", 0.005),
+        *(Figure(f"stage {n}", case, 0.001, "s", "all", 0.02) for n in ("receive", "merge")),
+        a_figure(),
+    ]
+    rows = ingestion_rows({"figures": [figure.document() for figure in found]})
+    assert f"| {case} | 20 ms | 0.50 (NOT KEPT: 0.6) | 0.20 | 0.25 | 1 ms, 1 ms |" in rows
+    assert len(rows) == 3 + 1 + 3
 
 
 def test_a_storm_of_erasures_under_a_virtual_clock_leaves_what_the_others_added() -> None:
