@@ -6,6 +6,7 @@ SQLite takes to answer it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Delete,
     Insert,
     Select,
     Table,
@@ -47,9 +49,10 @@ class Rows(Generic[Record]):
         """A query of whole rows."""
         return select(self.table).where(*conditions)
 
-    def all(self, query: Select[Any]) -> list[Record]:
-        """The records a query of whole rows finds."""
-        return [self.record(**row._mapping) for row in self.connection.execute(query)]
+    def all(self, query: Select[Any], values: Mapping[str, object] | None = None) -> list[Record]:
+        """The records a query of whole rows finds, with these values of its parameters."""
+        found = self.connection.execute(query, values or {})
+        return [self.record(**row._mapping) for row in found]
 
     def first(self, query: Select[Any]) -> Record | None:
         """The first record of a query, or None."""
@@ -63,18 +66,22 @@ class Rows(Generic[Record]):
 
     def add(self, record: Record) -> None:
         """Inserts a record."""
-        self.connection.execute(_insert(self.table), _values(record))
+        self.connection.execute(insert_into(self.table), _values(record))
 
     def save(self, record: Record) -> None:
         """Writes a record over the row with its primary key, or inserts it."""
         values = _values(record)
         key = _key(tuple(values[column.name] for column in self.table.primary_key))
         if self.connection.execute(_update(self.table), values | key).rowcount == 0:
-            self.connection.execute(_insert(self.table), values)
+            self.connection.execute(insert_into(self.table), values)
 
     def remove(self, *conditions: Condition) -> None:
         """Deletes the rows that meet all conditions."""
         self.connection.execute(delete(self.table).where(*conditions))
+
+    def remove_one(self, *key: object) -> None:
+        """Deletes the row with a primary key; harmless if there is none."""
+        self.connection.execute(_delete(self.table), _key(key))
 
 
 @cache
@@ -83,13 +90,19 @@ def _find(table: Table) -> Select[Any]:
 
 
 @cache
-def _insert(table: Table) -> Insert:
+def insert_into(table: Table) -> Insert:
+    """Of one row, whose values are given when it is executed."""
     return insert(table)
 
 
 @cache
 def _update(table: Table) -> Update:
     return update(table).where(_has_key(table))
+
+
+@cache
+def _delete(table: Table) -> Delete:
+    return delete(table).where(_has_key(table))
 
 
 def _has_key(table: Table) -> Condition:

@@ -59,6 +59,7 @@ class SqlUnitOfWork:
     def commit(self) -> None:
         """Makes everything durable."""
         self._connection.commit()
+        self.sites = sql_training.SqlSites(self._connection)  # what it found is of before
 
 
 class SqlStore:

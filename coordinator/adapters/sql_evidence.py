@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from coordinator.adapters import evidence_tables as tables
 from coordinator.adapters.rows import Rows
@@ -33,9 +36,7 @@ class SqlSiteKeys:
 
     def of(self, site: str) -> list[SiteKey]:
         """Every key the site ever had."""
-        k = tables.site_keys.c
-        query = self._rows.select(k.site == site).order_by(k.since_entry, k.registered_at)
-        return self._rows.all(query)
+        return self._rows.all(_keys_of(), {"of": site})
 
     def all(self) -> list[SiteKey]:
         """Every key of every site."""
@@ -150,3 +151,10 @@ class SqlDownloads:
         d = tables.downloads.c
         query = self._rows.select(d.first_version <= last, d.last_version >= first)
         return self._rows.all(query.order_by(d.site, d.epoch))
+
+
+@cache  # every delta asks for it
+def _keys_of() -> Select[Any]:
+    k = tables.site_keys.c
+    query = select(tables.site_keys).where(k.site == bindparam("of"))
+    return query.order_by(k.since_entry, k.registered_at)

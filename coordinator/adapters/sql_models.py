@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
 
 from coordinator.adapters import tables
-from coordinator.adapters.rows import Rows
+from coordinator.adapters.rows import Rows, insert_into
 from coordinator.domain.model import (
     Checkpoint,
     Compaction,
@@ -213,15 +214,20 @@ class SqlFederation:
 
     def count(self, outcome: str, by: int = 1) -> None:
         """Adds to a counter."""
-        c = tables.counters
-        done = self._connection.execute(
-            update(c).where(c.c.outcome == outcome).values(count=c.c.count + by)
-        )
+        done = self._connection.execute(_count(), {"of": outcome, "by": by})
         if done.rowcount == 0:
-            self._connection.execute(insert(c).values(outcome=outcome, count=by))
+            values = {"outcome": outcome, "count": by}
+            self._connection.execute(insert_into(tables.counters), values)
 
     def counters(self) -> dict[str, int]:
         """Counters by outcome."""
         c = tables.counters.c
         found = self._connection.execute(select(c.outcome, c["count"])).all()
         return {str(outcome): int(count) for outcome, count in found}
+
+
+@cache
+def _count() -> Update:
+    c = tables.counters
+    more = bindparam("by", type_=c.c["count"].type)
+    return update(c).where(c.c.outcome == bindparam("of")).values({"count": c.c["count"] + more})

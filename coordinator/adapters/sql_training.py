@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, func, insert, or_, select, union_all
+from sqlalchemy import Connection, func, or_, select, union_all
 
 from coordinator.adapters import tables
-from coordinator.adapters.rows import Condition, Rows
+from coordinator.adapters.rows import Condition, Rows, insert_into
 from coordinator.domain.model import BufferedDelta, Term
 from coordinator.domain.quarantine import QuarantinedDelta, QuarantineState
 from coordinator.domain.site import Site
@@ -24,10 +24,16 @@ class SqlSites:
 
     def __init__(self, connection: Connection) -> None:
         self._rows = Rows(connection, tables.sites, Site)
+        # Of this transaction, which sees no change but its own: a delta asks for its site again
+        # and again.
+        self._found: dict[str, Site] = {}
 
     def find(self, site: str) -> Site | None:
         """The site, or None."""
-        return self._rows.find(site)
+        found = self._found.get(site) or self._rows.find(site)
+        if found is not None:
+            self._found[site] = found
+        return found
 
     def get(self, site: str) -> Site:
         """The site. Raises UnknownSite."""
@@ -43,6 +49,7 @@ class SqlSites:
     def save(self, site: Site) -> None:
         """A changed site."""
         self._rows.save(site)
+        self._found[site.id] = site
 
     def all(self) -> list[Site]:
         """Every site."""
@@ -61,7 +68,7 @@ class SqlEntries:
         """The next row. The primary key refuses a number that is taken."""
         values = {column.name: getattr(entry, column.name) for column in tables.entries.columns}
         values["details"] = dict(entry.details)
-        self._connection.execute(insert(tables.entries).values(values))
+        self._connection.execute(insert_into(tables.entries), values)
 
     def get(self, entry: int) -> Entry:
         """One row. Raises LedgerBroken: entries are gap-free, so a missing one is damage."""
@@ -218,7 +225,7 @@ class SqlUploads:
 
     def remove(self, update_id: str) -> None:
         """Forgets an upload; harmless if there is none."""
-        self._rows.remove(tables.uploads.c.update_id == update_id)
+        self._rows.remove_one(update_id)
 
     def all(self) -> list[Upload]:
         """Oldest first."""

@@ -104,6 +104,27 @@ def test_what_a_site_told_and_an_admission_come_back_as_they_went_in(store: Stor
         assert uow.erasures.get("e1") == admitted
 
 
+def test_a_site_is_found_as_this_transaction_left_it_and_after_it_as_others_did(
+    store: Store,
+) -> None:
+    with store.write() as uow:
+        with_sites(uow, "north")
+        before = uow.sites.get("north")
+        uow.sites.save(replace(before, record_count=before.record_count + 1))
+        assert uow.sites.get("north").record_count == before.record_count + 1
+        uow.commit()
+    with store.read() as reader:
+        seen = reader.sites.get("north")
+        with store.write() as uow:
+            uow.sites.save(replace(seen, record_count=999))
+            assert reader.sites.get("north") == seen
+            uow.commit()
+            assert uow.sites.get("north").record_count == 999
+        assert reader.sites.get("north") == seen
+    with store.read() as uow:
+        assert uow.sites.get("north").record_count == 999
+
+
 def test_an_error_inside_rolls_back(store: Store) -> None:
     def add_then_fail() -> None:
         with store.write() as uow:
