@@ -23,7 +23,7 @@ from letheon.errors import Refused
 from letheon.servicekit.processes import Child
 
 _OWNER = "postgres"
-_READY_S = 30.0
+_READY_S = 120.0
 _SETTINGS = {
     # What survives a kill here must survive a power cut in production.
     "fsync": "on",

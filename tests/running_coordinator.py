@@ -121,7 +121,7 @@ class Running:
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
@@ -133,7 +133,7 @@ class Running:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         self._log.close()
 
     def _poll(self, holds: Callable[[], bool], complaint: str) -> None:

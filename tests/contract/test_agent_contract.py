@@ -371,7 +371,7 @@ def test_metrics_are_served_while_the_agent_runs(
     start(metrics_listen=address)
     coordinator.ask_to_train()
     coordinator.until(lambda: len(coordinator.receipts) == 1)
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as page:
         text = page.read().decode()
     assert "letheon_agent_last_contact_timestamp_seconds" in text
     assert "letheon_agent_train_seconds_count 1.0" in text

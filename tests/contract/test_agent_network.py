@@ -179,7 +179,7 @@ def test_why_the_coordinator_is_not_reached_is_counted_and_said(
     with ExitStack() as closing, caplog.at_level("INFO"):
         address, settings = broken(tmp_path, closing)
         agent = run(tmp_path, address, **settings)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         pause = threading.Event()
         while agent.metric("connection_failures_total", cause=cause) == 0.0:
             assert time.monotonic() < deadline

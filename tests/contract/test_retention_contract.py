@@ -11,7 +11,7 @@ from builders import a_coordinator, a_vector
 from letheon.v1 import federation_pb2, ledger_pb2
 
 KEEP = 5
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def test_payloads_give_way_while_sites_train_and_the_ledger_still_holds(tmp_path: Path) -> None:

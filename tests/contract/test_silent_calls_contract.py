@@ -86,7 +86,7 @@ def test_a_silent_call_is_ended_and_counted_with_the_role_of_its_caller(
         count = secured.coordinator.core.registry.get_sample_value
         labels = {"role": "site", "reason": "RATE_LIMITED"}
         pause = threading.Event()
-        for _ in range(500):  # it is counted after the caller has its answer
+        for _ in range(6000):  # it is counted after the caller has its answer
             if count("letheon_refused_calls_total", labels):
                 break
             pause.wait(0.01)

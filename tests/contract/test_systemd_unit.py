@@ -145,7 +145,7 @@ def test_the_daemon_says_when_it_is_up_feeds_the_watchdog_and_says_that_it_stops
         assert daemon.wait(30) == 0
     finally:
         daemon.kill()
-        daemon.wait(10)
+        daemon.wait(60)
         coordinator.stop()
 
 

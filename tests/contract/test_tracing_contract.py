@@ -163,5 +163,5 @@ def _open_metrics(address: str) -> str:
     request = urllib.request.Request(
         f"http://{address}/metrics", headers={"Accept": "application/openmetrics-text"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - ours
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - ours
         return str(answer.read().decode())

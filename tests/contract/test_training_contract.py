@@ -281,7 +281,7 @@ def test_a_cut_stream_is_resumed_at_the_committed_offset(running: Running) -> No
 def wait_until(condition: Callable[[], bool]) -> None:
     """The server learns of what a client did a moment later."""
     pause = threading.Event()
-    for _ in range(1000):
+    for _ in range(6000):
         if condition():
             return
         pause.wait(0.01)

@@ -138,7 +138,7 @@ def test_an_upload_survives_the_end_and_the_restart_of_its_server(
 
 def _when_reconnected(channel: grpc.Channel, payload: Path) -> training_pb2.Receipt:
     pause = threading.Event()
-    for _ in range(100):
+    for _ in range(600):
         try:
             return push(channel, payload)
         except CoordinatorUnreachable:

@@ -74,7 +74,7 @@ class Gate:
 
     def waiting(self, query: str) -> tuple[int, int]:
         """Process id and client port of the backend that waits for a lock in such a query."""
-        pause, end = threading.Event(), time.monotonic() + 20
+        pause, end = threading.Event(), time.monotonic() + 60
         while time.monotonic() < end:
             found = self._connection.execute(
                 "SELECT pid, client_port FROM pg_stat_activity WHERE wait_event_type = 'Lock' "

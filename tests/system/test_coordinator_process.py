@@ -53,7 +53,7 @@ def start(config: Path) -> subprocess.Popen[str]:
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> str:
     pause = threading.Event()
-    for _ in range(600):
+    for _ in range(1200):
         if path.exists():
             return path.read_text()
         assert process.poll() is None, process.communicate()[1]
@@ -200,7 +200,7 @@ def test_a_start_that_is_refused_leaves_the_head_as_it_was(tmp_path: Path) -> No
             taken.listen()
             port = taken.getsockname()[1]
             process.kill()
-            process.wait(10)
+            process.wait(60)
             for key in ("listen", "metrics_listen"):
                 config = write_config(tmp_path, **{key: f"127.0.0.1:{port}"})
                 assert str(port) in refused(config)

@@ -94,13 +94,13 @@ class Story:
         """kill -9; its own children end with it."""
         family = psutil.Process(self.federation.child(name).pid).children(recursive=True)
         self.federation.child(name).kill()
-        _, alive = psutil.wait_procs(family, timeout=10)
+        _, alive = psutil.wait_procs(family, timeout=60)
         assert alive == []
 
     def kill_redis(self) -> None:
         (server,) = processes_of(self.federation.folder.redis)
         server.kill()
-        server.wait(10)
+        server.wait(60)
 
     def request(self) -> str:
         return self.remote.erasures.RequestErasure(
@@ -134,7 +134,7 @@ def story(tmp_path: Path) -> Iterator[Story]:
             for process in psutil.Process().children(recursive=True)
             if others.isdisjoint([process, *process.parents()])
         ]
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
     assert processes_of(folder.root) == []
 
@@ -162,7 +162,7 @@ def test_every_service_is_killed_once_and_the_erasure_is_certified(story: Story)
     trainers = story.training_processes()
     assert len(trainers) == 3
     story.federation.stop_agents()
-    assert psutil.wait_procs(trainers, timeout=10)[1] == []
+    assert psutil.wait_procs(trainers, timeout=60)[1] == []
     story.ledger.refresh()
     rows = story.ledger.rows
     receipts = [

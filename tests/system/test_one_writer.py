@@ -45,7 +45,7 @@ def test_after_kill_9_the_same_holder_takes_over_at_once(url: str, tmp_path: Pat
         assert refused.process.wait(40) == 78
         assert f"used by another coordinator, pid {first.process.pid}" in refused.log()
         first.process.kill()
-        first.process.wait(10)
+        first.process.wait(60)
         second = Running(tmp_path / "a", url, "a", lease_s=600)
         client = second.client()
         assert client.push("north", a_vector(2), base_version=1).version == 2
@@ -91,9 +91,9 @@ def test_sigterm_ends_the_wait_for_the_lease(tmp_path: Path) -> None:
         second = Running(tmp_path / "b", url, "b", lease_s=600)
         second.until("waiting_for_lease")
         second.process.terminate()
-        assert second.process.wait(20) == 0
+        assert second.process.wait(60) == 0
         first.process.terminate()
-        assert first.process.wait(20) == 0
+        assert first.process.wait(60) == 0
     finally:
         first.end()
         if second is not None:

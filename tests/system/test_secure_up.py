@@ -29,7 +29,7 @@ def certificate_ends(metrics: str) -> float:
     """What the process says of its own certificate, seconds since 1970; 0 while it starts."""
     name = b"letheon_certificate_expiry_timestamp_seconds "
     try:
-        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=5) as page:
+        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=60) as page:
             lines = page.read().splitlines()
     except OSError:
         return 0.0

@@ -94,7 +94,7 @@ def check_metrics(folder: Path, pages: dict[str, str]) -> None:
     scraped = (folder / "prometheus.yml").read_text()
     for name, page in pages.items():
         assert page in scraped
-        with urllib.request.urlopen(f"http://{page}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{page}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         assert all(metric in text for metric in promised.get(name, ["letheon_agent_"]))
 
@@ -135,5 +135,5 @@ def test_kill_9_of_the_command_leaves_no_process(tmp_path: Path) -> None:
     with up(folder) as (process, _):
         assert processes_of(folder)
         process.kill()
-        process.wait(10)
+        process.wait(60)
         eventually(lambda: not processes_of(folder), within_s=20)

@@ -99,7 +99,7 @@ def an_agent(release: Release, directory: Path, site: str, coordinator: str) -> 
 
 def accepted(client: Client) -> dict[str, int]:
     """Accepted updates of each site."""
-    answer = client.sites.ListSites(sites_pb2.ListSitesRequest(), timeout=10)
+    answer = client.sites.ListSites(sites_pb2.ListSitesRequest(), timeout=60)
     return {each.name.removeprefix("sites/"): each.accepted_deltas for each in answer.sites}
 
 

@@ -14,7 +14,7 @@ from letheon.servicekit.clock import SystemClock
 from letheon.servicekit.erasure_queue import MemoryErasureQueue
 from letheon.v1 import erasures_pb2 as pb
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class WatchedQueue(MemoryErasureQueue):

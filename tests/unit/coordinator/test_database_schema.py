@@ -103,7 +103,7 @@ def test_processes_that_start_together_migrate_once(database_url: str) -> None:
     together = threading.Barrier(4)
 
     def start() -> None:
-        together.wait(10)
+        together.wait(60)
         try:
             SqlStore(database_url).close()
         except Exception as error:  # noqa: BLE001 - shown by the assertion

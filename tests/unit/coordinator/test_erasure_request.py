@@ -180,7 +180,7 @@ def test_a_delta_on_its_way_when_the_fence_goes_up_is_refused(bench: Bench) -> N
 
     def chunks(offset: int) -> Iterator[bytes]:
         began.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         yield delta.tobytes()[offset:]
 
     def send() -> None:
@@ -191,7 +191,7 @@ def test_a_delta_on_its_way_when_the_fence_goes_up_is_refused(bench: Bench) -> N
 
     sending = threading.Thread(target=send)
     sending.start()
-    assert began.wait(10)
+    assert began.wait(60)
     bench.request("south")
     go_on.set()
     sending.join(10)

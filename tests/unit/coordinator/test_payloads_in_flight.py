@@ -73,11 +73,11 @@ def test_one_refusal_does_not_take_the_same_bytes_of_another_upload(core: Core) 
     def first() -> None:
         with publishing(core, "u1"):
             first_is_in.set()
-            second_is_out.wait(10)
+            second_is_out.wait(60)
 
     thread = threading.Thread(target=first)
     thread.start()
-    assert first_is_in.wait(10)
+    assert first_is_in.wait(60)
     publish_and_fail(core, "u2", SiteFenced("fenced"))
     assert SHA in core.blobs.payloads.all()
     second_is_out.set()

@@ -30,7 +30,7 @@ def a_port() -> Iterator[tuple[HealthPort, health_pb2_grpc.HealthStub]]:
 
 
 def is_serving(stub: health_pb2_grpc.HealthStub, name: str) -> bool:
-    answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+    answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60)
     return bool(answer.status == SERVING)
 
 

@@ -47,7 +47,7 @@ def test_of_many_threads_that_reach_a_point_one_is_hurt(tmp_path: Path) -> None:
     arm(tmp_path, "ledger.merged", "full")
 
     def run() -> None:
-        together.wait(10)
+        together.wait(60)
         try:
             mine.reach("ledger.merged")
         except OSError as error:

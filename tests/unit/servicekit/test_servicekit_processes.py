@@ -28,7 +28,7 @@ def a_child(tmp_path: Path, command: Sequence[str] = SLEEPER, name: str = "child
     return Child(command, log_path=tmp_path / f"{name}.log", name=name)
 
 
-def await_output(child: Child, text: str = "up", within_s: float = 20.0) -> None:
+def await_output(child: Child, text: str = "up", within_s: float = 60.0) -> None:
     """The child's log is a file, so it is looked at until it says so."""
     pause = threading.Event()
     for _ in range(int(within_s / 0.01)):

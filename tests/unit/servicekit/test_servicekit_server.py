@@ -87,11 +87,11 @@ def test_health_knows_the_services_and_reflection_lists_them() -> None:
     with grpc.insecure_channel(server.start()) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", "letheon.v1.Training"):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=60)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         ask = reflection_pb2.ServerReflectionRequest(list_services="")
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        (answer,) = stub.ServerReflectionInfo(iter([ask]), timeout=10)
+        (answer,) = stub.ServerReflectionInfo(iter([ask]), timeout=60)
         names = {service.name for service in answer.list_services_response.service}
         assert {"letheon.v1.Training", "grpc.health.v1.Health"} <= names
     server.stop(0)
@@ -107,13 +107,13 @@ def test_draining_tells_probes_first_and_lets_running_calls_finish() -> None:
         )
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         running = waiting(channel).future(StringValue(value="kept"))
-        assert gate.entered.acquire(timeout=10)
+        assert gate.entered.acquire(timeout=60)
         stopper = threading.Thread(target=server.stop, args=(20,))
         stopper.start()
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         watch.cancel()
         gate.let_through.set()
-        assert running.result(timeout=10).value == "kept"
+        assert running.result(timeout=60).value == "kept"
         stopper.join(20)
         with pytest.raises(CoordinatorUnreachable):
             waiting(channel)(StringValue(), timeout=5)
@@ -124,10 +124,10 @@ def test_a_call_that_outlasts_the_grace_is_ended() -> None:
     server = a_server(gate)
     with open_channel(server.start()) as channel:
         running = waiting(channel).future(StringValue())
-        assert gate.entered.acquire(timeout=10)
+        assert gate.entered.acquire(timeout=60)
         server.stop(0.05)
         with pytest.raises(CoordinatorUnreachable):
-            running.result(timeout=10)
+            running.result(timeout=60)
     gate.let_through.set()
 
 
@@ -140,13 +140,13 @@ def test_one_call_too_many_is_told_to_wait_at_once() -> None:
     server = a_server(gate, workers=1)
     with open_channel(server.start()) as channel:
         held = [waiting(channel).future(StringValue()) for _ in range(2)]
-        assert gate.entered.acquire(timeout=10)
+        assert gate.entered.acquire(timeout=60)
         refused = [waiting(channel).future(StringValue()) for _ in range(3)]
         with pytest.raises(Busy):
-            refused[-1].result(timeout=10)
+            refused[-1].result(timeout=60)
         gate.let_through.set()
         for call in held:
-            call.result(timeout=10)
+            call.result(timeout=60)
     server.stop(0)
 
 
@@ -250,11 +250,11 @@ def test_the_metrics_endpoint_serves_and_closes() -> None:
     registry = CollectorRegistry()
     RpcMetrics(registry)
     address, close = serve_metrics("127.0.0.1:0", registry)
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as page:
         assert b"letheon_rpc_seconds" in page.read()
     close()
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"http://{address}/metrics", timeout=10)
+        urllib.request.urlopen(f"http://{address}/metrics", timeout=60)
 
 
 def test_a_metrics_port_in_use_is_named() -> None:

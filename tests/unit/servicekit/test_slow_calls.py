@@ -75,7 +75,7 @@ def test_a_message_on_its_way_has_the_time_that_the_slowest_link_needs() -> None
 def test_the_thread_that_looks_cuts_and_ends_with_the_last_call() -> None:
     slow, call = SlowCalls(SystemClock(), patience_s=0.05, bytes_per_s=1e9), Call()
     with slow.watch(call) as waiting, waiting.message(in_flight=0):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not call.cancelled and time.monotonic() < end:
             pass
     assert waiting.was_cut
