@@ -135,7 +135,7 @@ def test_one_that_is_stopped_hands_its_job_over_long_before_the_lease_ends(world
     assert world.first.ends_with() == 0
     ended = time.monotonic()
     until(lambda: world.erasing.now.holder == "calibrator-2", "taken over")
-    assert time.monotonic() - ended < 30.0
+    assert time.monotonic() - ended < 5.0
     world.sites.start()
     world.erasing.await_certified()
     world.erasing.check_done_once()
