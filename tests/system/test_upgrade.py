@@ -23,7 +23,7 @@ from letheon.servicekit.processes import Child
 from letheon.v1 import ledger_pb2, sites_pb2
 
 # The last revision before the one that begins this release; a tag will take its place.
-PREVIOUS = "128b4e0872acb77304f2ebdf77c71be5e4d1ffe2"
+PREVIOUS = "825d44d8980f0ee24a440c68f2044516478f1873"
 ROOT = Path(__file__).parents[2]
 OLD, NEW = "north", "south"
 
