@@ -54,7 +54,7 @@ class Draft:
     norm_before: float
     sha256_before: str
     sha256_after: str
-    stored: frozenset[str] = frozenset()  # which of the two versions are files
+    stored: frozenset[str] = frozenset()  # which versions are files without a row
 
     @property
     def contribution(self) -> Vector | None:
@@ -102,7 +102,8 @@ def draft_ahead(
         )
     except (DiskFull, StorageUnavailable):
         return None  # a removal needs no files: whoever repeats the call writes them
-    return replace(made, stored=frozenset({made.sha256_before, made.sha256_after}))
+    # Not the version before: it has a row, and who finds none must write its file anew.
+    return replace(made, stored=frozenset({made.sha256_after}))
 
 
 def draft_held(

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import LAYOUT, a_vector
 from erasure_bench import Bench, a_bench
@@ -152,6 +153,27 @@ def test_a_version_before_that_is_a_file_already_is_not_kept_in_memory_beside_th
     assert second.before is None
     assert second.after.tobytes() == first.after.tobytes()
     assert (second.norm_before, second.sha256_before) == (first.norm_before, first.sha256_before)
+
+
+def test_a_version_before_that_was_dropped_meanwhile_is_written_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erasure, token = claimed(bench)
+
+    def dropped(*arguments: object, **more: object) -> Draft | None:
+        draft = draft_ahead(*arguments, **more)  # type: ignore[arg-type]
+        assert draft is not None
+        with bench.context.store.write() as uow:
+            uow.models.remove(draft.position.version)
+            uow.commit()
+        bench.context.blobs.models.destroy(draft.sha256_before)
+        return draft
+
+    monkeypatch.setattr(removing, "draft_ahead", dropped)
+    removal = remove_contribution(erasure, token, bench.context)
+    assert digest(np.frombuffer(bench.context.blobs.models.get(removal.sha256_before), "<f4")) == (
+        removal.sha256_before
+    )
 
 
 def test_a_draft_of_a_removal_that_is_refused_leaves_no_file(
